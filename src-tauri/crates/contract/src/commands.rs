@@ -1,0 +1,114 @@
+//! The list of commands, and the two ways to carry one out: here ([`dispatch`]) or elsewhere ([`Remote`]).
+
+use std::future::Future;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+#[allow(clippy::wildcard_imports, reason = "the command list names most of the types")]
+use crate::types::*;
+use crate::{Failure, FailureCode};
+
+/// A stream of snapshots; slow readers skip to the newest.
+pub trait Updates: Send {
+    /// Waits for a snapshot newer than the last one returned; `None` when the application has ended.
+    fn next(&mut self) -> impl Future<Output = Option<Snapshot>> + Send;
+}
+
+/// Carries one call to an application that lives elsewhere.
+pub trait Connection: Send + Sync {
+    /// Sends `method` with `params` and waits for the reply.
+    fn call(&self, method: &'static str, params: Value) -> impl Future<Output = Result<Value, Failure>> + Send;
+}
+
+/// An application behind a [`Connection`].
+#[derive(Clone, Debug)]
+pub struct Remote<C>(
+    /// How to reach it.
+    pub C,
+);
+
+macro_rules! commands {
+    ($( $(#[doc = $doc:literal])+ $name:ident($params:ty) -> $reply:ty; )+) => {
+        /// What an application can be asked to do.
+        pub trait Commands: Send + Sync {
+            $( $(#[doc = $doc])+ fn $name(&self, params: $params) -> impl Future<Output = Result<$reply, Failure>> + Send; )+
+        }
+
+        /// The names of all commands, in the order of their declaration.
+        pub const METHODS: &[&str] = &[$(stringify!($name)),+];
+
+        /// Carries out the command called `method`, for transports that have JSON in their hands.
+        pub async fn dispatch(application: &impl Commands, method: &str, params: Value) -> Result<Value, Failure> {
+            match method {
+                $( stringify!($name) => encode(&application.$name(decode(method, params)?).await?), )+
+                _ => Err(Failure::new(FailureCode::InvalidRequest, format!("there is no command `{method}`"))),
+            }
+        }
+
+        impl<C: Connection> Commands for Remote<C> {
+            $( async fn $name(&self, params: $params) -> Result<$reply, Failure> {
+                decode_reply(stringify!($name), self.0.call(stringify!($name), encode(&params)?).await?)
+            } )+
+        }
+
+        /// `(name, documentation, parameter type, reply type)` of each command, for the generated TypeScript.
+        pub(crate) fn signatures(config: &ts_rs::Config) -> Vec<(&'static str, String, String, String)> {
+            use ts_rs::TS;
+            vec![$( (stringify!($name), [$($doc),+].join("\n"), <$params>::name(config), <$reply>::name(config)) ),+]
+        }
+
+        /// Shows every parameter and reply type to `visitor`.
+        pub(crate) fn visit_types(visitor: &mut impl ts_rs::TypeVisitor) {
+            $( visitor.visit::<$params>(); visitor.visit::<$reply>(); )+
+        }
+    };
+}
+
+commands! {
+    /// The whole picture, once.
+    snapshot(Empty) -> Snapshot;
+    /// Vectors for texts; loads the model where it is not loaded.
+    embed(EmbedRequest) -> Embeddings;
+    /// Starts to index folders or files; progress comes with the snapshots.
+    index(IndexRequest) -> Job;
+    /// Takes a folder out of the index; the folder itself is not touched.
+    forget(FolderChoice) -> Empty;
+    /// Finds passages by words and by meaning.
+    search(SearchRequest) -> SearchResults;
+    /// Opens an indexed file with the person's own program.
+    open(OpenRequest) -> Empty;
+    /// Asks a job to stop; what it has done is kept.
+    cancel(JobId) -> Empty;
+    /// Pauses or resumes bulk work.
+    pause(PauseRequest) -> Empty;
+    /// The models that can be made active.
+    models(Empty) -> Models;
+    /// Makes a model active and waits until it answers.
+    activate(ModelChoice) -> ModelState;
+    /// The gauge's history.
+    memory_history(Empty) -> MemoryHistory;
+    /// Gives back what can honestly be given back, with a receipt.
+    cleanup(CleanupRequest) -> CleanupReceipt;
+}
+
+fn encode(value: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value)
+        .map_err(|error| Failure::internal(format!("a reply cannot be written as JSON: {error}")))
+}
+
+fn decode<T: DeserializeOwned>(method: &str, value: Value) -> Result<T, Failure> {
+    // A command without parameters may be called with none at all.
+    let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
+    serde_json::from_value(value).map_err(|error| {
+        Failure::new(FailureCode::InvalidRequest, format!("the parameters of `{method}` are wrong: {error}"))
+    })
+}
+
+fn decode_reply<T: DeserializeOwned>(method: &str, value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|error| {
+        Failure::new(FailureCode::OwnerMismatch, format!("the reply to `{method}` is not understood: {error}"))
+            .hint("Another version of Embedbar is running on this home; quit it and try again.")
+    })
+}

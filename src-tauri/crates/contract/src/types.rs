@@ -1,0 +1,575 @@
+//! The data of the contract: plain structs and enums, no behaviour beyond small conversions.
+//!
+//! Units are in the names. A reading that could not be taken is `None`, never 0. Bytes are `u64` and travel as JSON numbers
+//! (a laptop's byte counts stay far below 2^53).
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+/// No parameters, or nothing to say in reply.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct Empty {}
+
+// ---------------------------------------------------------------- model
+
+/// What the weights are stored as. Ordered from the widest to the narrowest.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floating point: the exact mode.
+    Fp32,
+    /// 16-bit floating point (IEEE half or bfloat16).
+    Fp16,
+    /// 8-bit integers with a scale per block or channel.
+    Int8,
+    /// 4-bit integers with a scale per block, or a palette.
+    #[serde(rename = "4bit")]
+    FourBit,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Fp32 => "FP32",
+            Self::Fp16 => "FP16",
+            Self::Int8 => "INT8",
+            Self::FourBit => "4-bit",
+        })
+    }
+}
+
+/// How text becomes tokens and hidden states become a vector; the details live with the engine.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum RecipeName {
+    /// As the model's authors meant it.
+    #[default]
+    Native,
+    /// As the Papr SDK does it: right padding to 32, mean of the last four layers, masked mean, L2.
+    Papr,
+}
+
+impl std::fmt::Display for RecipeName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Native => "native",
+            Self::Papr => "papr",
+        })
+    }
+}
+
+/// What made a vector. Vectors of different generations are never compared.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, TS)]
+pub struct Generation {
+    /// The model's id, such as `all-MiniLM-L6-v2`.
+    pub model: String,
+    /// The first 16 hexadecimal digits of the sha256 over the weights and the tokenizer.
+    pub revision: String,
+    /// What the weights are stored as.
+    pub precision: Precision,
+    /// The recipe that was applied.
+    pub recipe: RecipeName,
+}
+
+/// Which of the model's prompts goes in front of the text.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptKind {
+    /// The text as it is.
+    #[default]
+    None,
+    /// The model's instruction for queries.
+    Query,
+    /// The model's instruction for documents.
+    Document,
+}
+
+/// Which programme of arithmetic runs the model.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendName {
+    /// candle on the processor.
+    CandleCpu,
+    /// candle on Apple's GPU.
+    CandleMetal,
+    /// Apple's Core ML.
+    CoreMl,
+}
+
+impl std::fmt::Display for BackendName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::CandleCpu => "candle, CPU",
+            Self::CandleMetal => "candle, Metal",
+            Self::CoreMl => "Core ML",
+        })
+    }
+}
+
+/// A model that can be made active.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct ModelInfo {
+    /// The id that [`ModelChoice`] takes.
+    pub id: String,
+    /// Where it lives on disk.
+    pub path: String,
+    /// Whether it came with the program.
+    pub bundled: bool,
+    /// Whether it is the active one.
+    pub active: bool,
+    /// Size of its files.
+    pub size_bytes: u64,
+}
+
+/// Names the model to make active.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct ModelChoice {
+    /// An id from [`ModelInfo`], or the path of a model folder or `.gguf` file.
+    pub model: String,
+}
+
+/// The active model, as the lifecycle sees it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ModelState {
+    /// Nothing is loaded; the first query loads.
+    #[default]
+    Idle,
+    /// A worker is starting.
+    Loading {
+        /// The model's id.
+        model: String,
+    },
+    /// A worker answers.
+    Ready {
+        /// What it makes.
+        generation: Generation,
+        /// Width of its vectors.
+        dims: usize,
+        /// What runs it.
+        backend: BackendName,
+        /// The most tokens it reads of a text.
+        max_tokens: usize,
+        /// The worker's process id.
+        worker_pid: u32,
+        /// From the start of the process to its first vector.
+        load_ms: f64,
+        /// How often a worker of this model died and was replaced.
+        restarts: u32,
+    },
+    /// The last attempt failed; the next request tries again.
+    Failed {
+        /// The model's id.
+        model: String,
+        /// Why.
+        failure: crate::Failure,
+    },
+}
+
+// ---------------------------------------------------------------- embedding
+
+/// Texts to embed.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct EmbedRequest {
+    /// One vector is made for each, in order.
+    pub texts: Vec<String>,
+    /// The prompt that goes in front of each.
+    #[serde(default)]
+    pub prompt: PromptKind,
+    /// Which recipe to apply.
+    #[serde(default)]
+    pub recipe: RecipeName,
+}
+
+/// How many tokens a text had and how many were read.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct Truncation {
+    /// Tokens of the whole text, special tokens included.
+    pub total_tokens: usize,
+    /// Tokens that were read.
+    pub kept_tokens: usize,
+}
+
+/// Where the time of one request went.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct Timing {
+    /// Waiting for the worker, loading included.
+    pub queue: f64,
+    /// Text to tokens.
+    pub tokenize: f64,
+    /// Tokens to vector.
+    pub forward: f64,
+    /// From the request's arrival to its answer.
+    pub total: f64,
+}
+
+/// One text's vector and what made it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct Embedding {
+    /// The vector, `dims` long.
+    pub embedding: Vec<f32>,
+    /// Width of the vector.
+    pub dims: usize,
+    /// Tokens that were read.
+    pub tokens: usize,
+    /// Set where the text was longer than the model reads.
+    pub truncated: Option<Truncation>,
+    /// What made it.
+    pub generation: Generation,
+    /// Milliseconds; texts of one request share their batch's figures.
+    pub timing_ms: Timing,
+}
+
+/// The vectors of one [`EmbedRequest`], in its order.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct Embeddings {
+    /// One for each text.
+    pub items: Vec<Embedding>,
+}
+
+// ---------------------------------------------------------------- documents
+
+/// Folders or files to index.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct IndexRequest {
+    /// Absolute paths.
+    pub paths: Vec<String>,
+}
+
+/// Names a folder of the index.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct FolderChoice {
+    /// The folder's absolute path as [`Folder::path`] gives it.
+    pub path: String,
+}
+
+/// A folder that is indexed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct Folder {
+    /// Absolute path.
+    pub path: String,
+    /// Files of it that can be found.
+    pub files: u64,
+    /// Passages of these files.
+    pub chunks: u64,
+    /// Files that were left out.
+    pub skipped: u64,
+}
+
+/// A file that was left out of the index and why.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct SkippedFile {
+    /// Absolute path.
+    pub path: String,
+    /// A phrase such as `binary` or `12.4 MB, over the limit of 4.0 MB`.
+    pub reason: String,
+}
+
+/// What the index holds.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct IndexSummary {
+    /// The folders.
+    pub folders: Vec<Folder>,
+    /// Some of the files that were left out, the newest first (at most 200).
+    pub skipped: Vec<SkippedFile>,
+}
+
+/// A search of the index.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct SearchRequest {
+    /// What the person typed.
+    pub query: String,
+    /// The most hits to return, 1 to 200.
+    #[serde(default = "default_limit")]
+    pub limit: usize,
+}
+
+fn default_limit() -> usize {
+    10
+}
+
+/// Which half of the search found a hit.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum FoundBy {
+    /// Its words match.
+    Words,
+    /// Its meaning is near.
+    Meaning,
+    /// Both.
+    Both,
+}
+
+/// A stretch of [`Hit::snippet`], counted in Unicode scalar values.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct Mark {
+    /// First character.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
+}
+
+/// A passage that answers a search.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct Hit {
+    /// Absolute path of the file.
+    pub path: String,
+    /// First line of the passage, from 1.
+    pub line: usize,
+    /// Reciprocal-rank-fusion score; higher is better, comparable within one answer only.
+    pub score: f64,
+    /// Cosine of the query's and the passage's vectors, where both are known.
+    pub cosine: Option<f32>,
+    /// The part of the passage to show.
+    pub snippet: String,
+    /// The stretches of `snippet` to mark.
+    pub marks: Vec<Mark>,
+    /// The words of the query that the passage holds, in lower case.
+    pub matched: Vec<String>,
+    /// Which half found it.
+    pub found_by: FoundBy,
+}
+
+/// The answer to a [`SearchRequest`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct SearchResults {
+    /// The query as it was searched.
+    pub query: String,
+    /// Best first.
+    pub hits: Vec<Hit>,
+    /// What made the query's vector; `None` where only words were searched.
+    pub generation: Option<Generation>,
+    /// Set where the meaning half could not be searched, with the reason.
+    pub degraded: Option<String>,
+    /// Passages that were searched.
+    pub searched_chunks: u64,
+    /// Embedding the query, milliseconds.
+    pub embedding_ms: Timing,
+    /// Searching words and vectors and cutting snippets, milliseconds.
+    pub search_ms: f64,
+    /// From the request's arrival to its answer, milliseconds.
+    pub total_ms: f64,
+}
+
+/// A file to open with the person's own program.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct OpenRequest {
+    /// Absolute path of a file that the index holds; any other path is refused.
+    pub path: String,
+}
+
+// ---------------------------------------------------------------- jobs
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// Reads and embeds a folder.
+    Index,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum JobState {
+    /// Work is being done.
+    Running,
+    /// Bulk work is paused by the person.
+    Paused,
+    /// It was asked to stop and is finishing what it holds.
+    Cancelling,
+    /// It is finished.
+    Done,
+    /// It stopped on request; what it had done is kept.
+    Cancelled,
+    /// It stopped on an error; what it had done is kept.
+    Failed {
+        /// Why.
+        failure: crate::Failure,
+    },
+}
+
+/// A long piece of work.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct Job {
+    /// Unique while the owner runs.
+    pub id: u64,
+    /// What it does.
+    pub kind: JobKind,
+    /// What it does it to, such as the folder's path.
+    pub title: String,
+    /// How far it is.
+    pub state: JobState,
+    /// Units that are done (files, for an index job).
+    pub done: u64,
+    /// Units there are, once they are counted.
+    pub total: Option<u64>,
+    /// A line about the present, such as the file being read, or the result at the end.
+    pub detail: String,
+    /// Since it started.
+    pub elapsed_ms: f64,
+}
+
+/// Names a job.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct JobId {
+    /// As in [`Job::id`].
+    pub id: u64,
+}
+
+// ---------------------------------------------------------------- memory
+
+/// The system's own word for how short memory is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Pressure {
+    /// There is room.
+    Normal,
+    /// The system compresses or reclaims.
+    Warn,
+    /// The system swaps or kills.
+    Critical,
+}
+
+/// One reading of the machine. Each figure that could not be taken is `None`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct MemoryReading {
+    /// Installed memory, or the container's limit where that is lower.
+    pub total_bytes: Option<u64>,
+    /// What can be taken without anything being compressed, swapped or killed.
+    pub available_bytes: Option<u64>,
+    /// The system's word for it.
+    pub pressure: Option<Pressure>,
+    /// Swap space in use.
+    pub swap_used_bytes: Option<u64>,
+    /// Bytes read back from swap per second since the previous reading.
+    pub swap_in_bytes_per_second: Option<f64>,
+    /// Bytes written to swap per second since the previous reading.
+    pub swap_out_bytes_per_second: Option<f64>,
+    /// This process's own footprint (macOS: phys_footprint; Linux: anonymous and swapped pages).
+    pub own_bytes: Option<u64>,
+    /// The worker's footprint, likewise.
+    pub worker_bytes: Option<u64>,
+    /// The worker's resident set, its mapped weights included.
+    pub worker_resident_bytes: Option<u64>,
+}
+
+/// A point of the gauge's history.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct MemoryPoint {
+    /// Seconds before now.
+    pub age_seconds: f64,
+    /// Installed memory minus what is available.
+    pub used_bytes: Option<u64>,
+    /// The system's word for it.
+    pub pressure: Option<Pressure>,
+}
+
+/// The gauge's history, oldest first.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct MemoryHistory {
+    /// At most 15 minutes.
+    pub points: Vec<MemoryPoint>,
+}
+
+/// Whether to do the clean-up or only to say what it would do.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct CleanupRequest {
+    /// Say what would be done and do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One thing that a clean-up did.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct CleanupItem {
+    /// What was done, in words.
+    pub action: String,
+    /// What it gave back, measured afterwards; `None` where nothing was measured, as in a dry run.
+    pub freed_bytes: Option<u64>,
+}
+
+/// What a clean-up did and what it changed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct CleanupReceipt {
+    /// Whether nothing was really done.
+    pub dry_run: bool,
+    /// Item by item.
+    pub items: Vec<CleanupItem>,
+    /// The reading before.
+    pub before: MemoryReading,
+    /// The reading two seconds after; the same as `before` in a dry run.
+    pub after: MemoryReading,
+}
+
+// ---------------------------------------------------------------- the whole picture
+
+/// What a past query cost.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct QueryRecord {
+    /// Counts up from 1 while the owner runs.
+    pub id: u64,
+    /// `search` or `embed`.
+    pub kind: QueryKind,
+    /// What was asked, shortened to 80 characters; empty for `embed`, whose texts are not kept.
+    pub label: String,
+    /// Seconds since it was answered.
+    pub age_seconds: f64,
+    /// Tokens that were read.
+    pub tokens: usize,
+    /// The embedding's timing.
+    pub embedding_ms: Timing,
+    /// The search's own time, for a search.
+    pub search_ms: Option<f64>,
+    /// From arrival to answer.
+    pub total_ms: f64,
+    /// What made the vector.
+    pub generation: Option<Generation>,
+}
+
+/// What kind of query a [`QueryRecord`] is of.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum QueryKind {
+    /// A search of the index.
+    Search,
+    /// Vectors asked for by a program.
+    Embed,
+}
+
+/// Everything that a view shows, as one snapshot; the latest wins.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct Snapshot {
+    /// The program's version.
+    pub version: String,
+    /// The folder of all state.
+    pub home: String,
+    /// The active model.
+    pub model: ModelState,
+    /// Whether bulk work is paused.
+    pub paused: bool,
+    /// The machine's memory.
+    pub memory: MemoryReading,
+    /// Running jobs and those that ended lately.
+    pub jobs: Vec<Job>,
+    /// The last queries, newest first (at most 20).
+    pub queries: Vec<QueryRecord>,
+    /// What the index holds.
+    pub index: IndexSummary,
+    /// Requests that wait for the worker.
+    pub waiting: usize,
+}
+
+/// Whether bulk work is to be paused.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct PauseRequest {
+    /// True to pause indexing; queries are answered all the same.
+    pub paused: bool,
+}
+
+/// The models there are.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct Models {
+    /// The bundled one first.
+    pub models: Vec<ModelInfo>,
+}

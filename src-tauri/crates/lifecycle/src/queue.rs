@@ -1,0 +1,79 @@
+//! Two lanes of requests: queries go ahead of bulk work.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use embedbar_contract::Failure;
+use embedbar_wire::worker::Embed;
+
+use crate::actor::Answer;
+
+/// How urgent a request is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lane {
+    /// A person or a program waits for it.
+    Query,
+    /// Indexing; it takes the time that queries leave.
+    Bulk,
+}
+
+/// A request that waits for the worker.
+pub(crate) struct Pending {
+    pub(crate) request: Embed,
+    pub(crate) lane: Lane,
+    pub(crate) arrived: Instant,
+    /// How often it has been sent to a worker that then died.
+    pub(crate) lost: u32,
+    pub(crate) reply: oneshot::Sender<Result<Answer, Failure>>,
+}
+
+/// What waits, in the order in which it will be served.
+#[derive(Default)]
+pub(crate) struct Queue {
+    query: VecDeque<Pending>,
+    bulk: VecDeque<Pending>,
+}
+
+impl Queue {
+    pub(crate) fn len(&self) -> usize {
+        self.query.len() + self.bulk.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn push(&mut self, pending: Pending) {
+        self.lane(pending.lane).push_back(pending);
+    }
+
+    /// Puts a request back that a dying worker left unanswered.
+    pub(crate) fn push_front(&mut self, pending: Pending) {
+        self.lane(pending.lane).push_front(pending);
+    }
+
+    /// The next request whose caller still waits for it.
+    pub(crate) fn pop(&mut self) -> Option<Pending> {
+        loop {
+            let pending = self.query.pop_front().or_else(|| self.bulk.pop_front())?;
+            if !pending.reply.is_closed() {
+                return Some(pending);
+            }
+        }
+    }
+
+    /// Forgets requests whose caller has gone away.
+    pub(crate) fn drop_abandoned(&mut self) {
+        self.query.retain(|pending| !pending.reply.is_closed());
+        self.bulk.retain(|pending| !pending.reply.is_closed());
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut VecDeque<Pending> {
+        match lane {
+            Lane::Query => &mut self.query,
+            Lane::Bulk => &mut self.bulk,
+        }
+    }
+}

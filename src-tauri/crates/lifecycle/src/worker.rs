@@ -1,0 +1,203 @@
+//! The owner's end of one worker: greeting, loading, one exchange at a time.
+
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use embedbar_contract::{Failure, FailureCode};
+use embedbar_wire::frame::bytes_to_floats;
+use embedbar_wire::worker::{Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
+use embedbar_wire::{Frame, FrameError, Hello, Role};
+
+use crate::actor::{Options, Target};
+use crate::process::{Process, Spawn};
+
+/// How long a worker may take to end once its socket is closed, before it is killed.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A worker whose model answers.
+pub(crate) struct Worker {
+    stream: UnixStream,
+    process: Box<dyn Process>,
+    pub(crate) target: Target,
+    pub(crate) loaded: Loaded,
+    pub(crate) load_ms: f64,
+    pub(crate) restarts: u32,
+}
+
+/// How an exchange can go wrong.
+#[derive(Debug)]
+pub(crate) enum ExchangeError {
+    /// The worker refused the request and goes on.
+    Refused(Failure),
+    /// The worker is gone or no longer makes sense; what it had not answered may be sent to its successor.
+    Lost(String),
+}
+
+/// Vectors and what goes with them.
+pub(crate) struct Vectors {
+    pub(crate) vectors: Vec<Vec<f32>>,
+    pub(crate) embedded: Embedded,
+}
+
+impl Worker {
+    /// Starts a worker and loads `target` into it. The first embedding belongs to the loading, so that `Ready` means ready.
+    pub(crate) async fn start(spawn: &dyn Spawn, target: Target, options: &Options) -> Result<Self, Failure> {
+        let started = Instant::now();
+        let spawned = spawn.spawn().map_err(|error| {
+            Failure::new(FailureCode::WorkerFailed, error.to_string())
+                .hint("Reinstall Embedbar, or set EMBEDBAR_WORKER to the `embedbar` program.")
+        })?;
+        let mut stream = spawned.stream;
+        let mut process = spawned.process;
+        let loading = async {
+            say(&mut stream, ToWorker::Hello(Hello::ours(Role::Owner))).await?;
+            match hear(&mut stream).await?.header {
+                FromWorker::Hello(hello) => hello.check(Role::Worker).map_err(ExchangeError::Refused)?,
+                other => return Err(unexpected(&other)),
+            }
+            let load = Load { model: target.id.clone(), path: target.path.clone() };
+            say(&mut stream, ToWorker::Load(load)).await?;
+            let loaded = match hear(&mut stream).await?.header {
+                FromWorker::Loaded(loaded) => loaded,
+                FromWorker::Failed(failure) => return Err(ExchangeError::Refused(failure)),
+                other => return Err(unexpected(&other)),
+            };
+            Ok(loaded)
+        };
+        let outcome = timeout(options.load_deadline, loading).await;
+        let loaded = match outcome {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(ExchangeError::Refused(failure))) => return Err(failure),
+            Ok(Err(ExchangeError::Lost(how))) => {
+                let end = timeout(FAREWELL, process.ended()).await.unwrap_or(how);
+                return Err(Failure::new(
+                    FailureCode::WorkerFailed,
+                    format!("the worker died while it loaded `{}` from `{}` ({end})", target.id, target.path.display()),
+                )
+                .hint("If the system killed it for memory, close something large or choose a smaller model; the log has more."));
+            }
+            Err(_) => {
+                return Err(Failure::new(
+                    FailureCode::WorkerFailed,
+                    format!("`{}` did not load within {} s", target.id, options.load_deadline.as_secs()),
+                )
+                .hint("The machine may be short of memory; clean up or choose a smaller model."));
+            }
+        };
+        let mut worker = Self { stream, process, target, loaded, load_ms: 0.0, restarts: 0 };
+        worker.warm_up(options.answer_deadline).await?;
+        worker.load_ms = started.elapsed().as_secs_f64() * 1e3;
+        Ok(worker)
+    }
+
+    async fn warm_up(&mut self, deadline: Duration) -> Result<(), Failure> {
+        let request = Embed {
+            texts: vec!["Embedbar is ready.".to_owned()],
+            prompt: embedbar_contract::PromptKind::None,
+            recipe: self.loaded.generation.recipe,
+        };
+        match self.exchange(&request, deadline).await {
+            Ok(_) => Ok(()),
+            Err(ExchangeError::Refused(failure)) => Err(failure),
+            Err(ExchangeError::Lost(how)) => Err(Failure::new(
+                FailureCode::WorkerFailed,
+                format!("the worker died at the first text after it had loaded `{}` ({how})", self.target.id),
+            )),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends one request and waits for its answer.
+    pub(crate) async fn exchange(&mut self, request: &Embed, deadline: Duration) -> Result<Vectors, ExchangeError> {
+        let texts = request.texts.len();
+        let exchange = async {
+            say(&mut self.stream, ToWorker::Embed(request.clone())).await?;
+            let frame = hear(&mut self.stream).await?;
+            match frame.header {
+                FromWorker::Embedded(embedded) => vectors(embedded, &frame.payload, texts),
+                FromWorker::Failed(failure) => Err(ExchangeError::Refused(failure)),
+                other => Err(unexpected(&other)),
+            }
+        };
+        match timeout(deadline, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ExchangeError::Lost(format!("no answer within {} s", deadline.as_secs()))),
+        }
+    }
+
+    /// Asks the worker to give memory back that it does not use.
+    pub(crate) async fn trim(&mut self) -> Result<(), ExchangeError> {
+        let exchange = async {
+            say(&mut self.stream, ToWorker::Trim).await?;
+            match hear(&mut self.stream).await?.header {
+                FromWorker::Trimmed => Ok(()),
+                other => Err(unexpected(&other)),
+            }
+        };
+        timeout(FAREWELL, exchange).await.unwrap_or_else(|_| Err(ExchangeError::Lost("no answer to a trim".to_owned())))
+    }
+
+    /// Waits until the process has ended by itself and says how.
+    pub(crate) async fn ended(&mut self) -> String {
+        self.process.ended().await
+    }
+
+    /// Closes the socket, waits a moment for the process to end, and kills it where it does not.
+    pub(crate) async fn end(self) {
+        let Self { stream, mut process, .. } = self;
+        drop(stream);
+        if timeout(FAREWELL, process.ended()).await.is_err() {
+            process.kill();
+            process.ended().await;
+        }
+    }
+}
+
+async fn say(stream: &mut UnixStream, header: ToWorker) -> Result<(), ExchangeError> {
+    Frame::from(header).write_async(stream).await.map_err(lost)
+}
+
+async fn hear(stream: &mut UnixStream) -> Result<Frame<FromWorker>, ExchangeError> {
+    Frame::read_async(stream).await.map_err(lost)
+}
+
+fn lost(error: FrameError) -> ExchangeError {
+    ExchangeError::Lost(match error {
+        FrameError::Closed => "it closed its socket".to_owned(),
+        FrameError::Header(source) => format!("it said something that is not understood: {source}"),
+        FrameError::Io(source) => format!("its socket broke: {source}"),
+        other => other.to_string(),
+    })
+}
+
+fn unexpected(header: &FromWorker) -> ExchangeError {
+    let said = name_of(header);
+    ExchangeError::Lost(format!("it said `{said}` out of turn"))
+}
+
+fn name_of(header: &FromWorker) -> &'static str {
+    match header {
+        FromWorker::Hello(_) => "hello",
+        FromWorker::Loaded(_) => "loaded",
+        FromWorker::Embedded(_) => "embedded",
+        FromWorker::Failed(_) => "failed",
+        FromWorker::Trimmed => "trimmed",
+    }
+}
+
+/// Cuts the payload into one vector a text, after checking that the worker's figures agree with each other.
+fn vectors(embedded: Embedded, payload: &[u8], texts: usize) -> Result<Vectors, ExchangeError> {
+    let floats = bytes_to_floats(payload)
+        .ok_or_else(|| ExchangeError::Lost(format!("its vectors are cut short ({} bytes)", payload.len())))?;
+    let counted = embedded.tokens.len() == texts && embedded.truncated.len() == texts;
+    if !counted || texts == 0 || floats.is_empty() || floats.len() % texts != 0 {
+        return Err(ExchangeError::Lost(format!("it gave {} numbers for {texts} texts", floats.len())));
+    }
+    let dims = floats.len() / texts;
+    Ok(Vectors { vectors: floats.chunks_exact(dims).map(<[f32]>::to_vec).collect(), embedded })
+}

@@ -1,0 +1,354 @@
+//! The actor against workers that misbehave on purpose. The workers are threads that speak the real protocol.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use embedbar_contract::{BackendName, Failure, FailureCode, Generation, ModelState, Precision, PromptKind, RecipeName};
+use embedbar_lifecycle::{Lane, Lifecycle, Options, Process, Spawn, Spawned, Target};
+use embedbar_wire::frame::floats_to_bytes;
+use embedbar_wire::worker::{Embed, Embedded, FromWorker, Loaded, ToWorker};
+use embedbar_wire::{Frame, Hello, Role};
+
+/// What a worker does; the n-th worker that is started takes the n-th of these, the last one for ever.
+#[derive(Clone, Copy, Debug)]
+enum Habit {
+    Good,
+    /// Refuses the model.
+    RefuseToLoad,
+    /// Closes its socket instead of answering the n-th text after the warm-up.
+    DieAt(usize),
+    /// Never answers the first text after the warm-up.
+    Hang,
+    /// Another build.
+    Stranger,
+    /// Gives fewer numbers than it should.
+    CutShort,
+}
+
+#[derive(Default)]
+struct Log {
+    started: AtomicUsize,
+    alive: AtomicUsize,
+    most_alive: AtomicUsize,
+    texts: Mutex<Vec<String>>,
+}
+
+struct Fakes {
+    habits: Vec<Habit>,
+    log: Arc<Log>,
+    /// How long one exchange takes.
+    work: Duration,
+}
+
+struct FakeProcess {
+    pid: u32,
+    stream: UnixStream,
+    ended: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Process for FakeProcess {
+    fn id(&self) -> u32 {
+        self.pid
+    }
+
+    fn ended(&mut self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+        Box::pin(async {
+            let _ = self.ended.wait_for(|ended| *ended).await;
+            "the thread returned".to_owned()
+        })
+    }
+
+    fn kill(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Drop for FakeProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Spawn for Fakes {
+    fn spawn(&self) -> io::Result<Spawned> {
+        static PID: AtomicU32 = AtomicU32::new(1000);
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let number = self.log.started.fetch_add(1, Ordering::SeqCst);
+        let habit = *self.habits.get(number).or(self.habits.last()).expect("a test names at least one habit");
+        let (log, work) = (self.log.clone(), self.work);
+        let (sender, ended) = tokio::sync::watch::channel(false);
+        let stream = theirs.try_clone()?;
+        let alive = log.alive.fetch_add(1, Ordering::SeqCst) + 1;
+        log.most_alive.fetch_max(alive, Ordering::SeqCst);
+        std::thread::spawn(move || {
+            let _ = work_for(theirs, habit, &log, work); // any error is the end of this worker
+            log.alive.fetch_sub(1, Ordering::SeqCst);
+            let _ = sender.send(true);
+        });
+        Ok(Spawned {
+            stream: tokio::net::UnixStream::from_std(ours)?,
+            process: Box::new(FakeProcess { pid: PID.fetch_add(1, Ordering::SeqCst), stream, ended }),
+        })
+    }
+}
+
+fn work_for(mut socket: UnixStream, habit: Habit, log: &Log, work: Duration) -> Result<(), embedbar_wire::FrameError> {
+    let mut generation = Generation {
+        model: String::new(),
+        revision: "0".into(),
+        precision: Precision::Int8,
+        recipe: RecipeName::Native,
+    };
+    let mut served = 0;
+    loop {
+        let frame: Frame<ToWorker> = Frame::read(&mut socket)?;
+        match frame.header {
+            ToWorker::Hello(_) => {
+                let mut hello = Hello::ours(Role::Worker);
+                if matches!(habit, Habit::Stranger) {
+                    hello.build = "another".into();
+                }
+                Frame::from(FromWorker::Hello(hello)).write(&mut socket)?;
+            }
+            ToWorker::Load(load) => {
+                generation.model = load.model;
+                let answer = if matches!(habit, Habit::RefuseToLoad) {
+                    FromWorker::Failed(Failure::new(FailureCode::ModelInvalid, "`x.gguf` is truncated"))
+                } else {
+                    let generation = generation.clone();
+                    FromWorker::Loaded(Loaded { generation, dims: 2, max_tokens: 8, backend: BackendName::CandleCpu })
+                };
+                Frame::from(answer).write(&mut socket)?;
+            }
+            ToWorker::Embed(request) => {
+                if served > 0 {
+                    std::thread::sleep(work);
+                    log.texts.lock().expect("no test panics while it holds this").extend(request.texts.clone());
+                }
+                match habit {
+                    Habit::DieAt(text) if served == text => return Ok(()),
+                    Habit::Hang if served > 0 => std::thread::sleep(Duration::from_secs(3)),
+                    _ => {}
+                }
+                served += 1;
+                let mut frame = answer(&request, &generation);
+                if matches!(habit, Habit::CutShort) && served > 1 {
+                    frame.payload.pop();
+                }
+                frame.write(&mut socket)?;
+            }
+            ToWorker::Trim => Frame::from(FromWorker::Trimmed).write(&mut socket)?,
+        }
+    }
+}
+
+/// A vector that tells which text it is of: (length, first byte).
+fn answer(request: &Embed, generation: &Generation) -> Frame<FromWorker> {
+    let floats: Vec<f32> = request.texts.iter().flat_map(|text| vector(text)).collect();
+    let embedded = Embedded {
+        tokens: request.texts.iter().map(String::len).collect(),
+        truncated: vec![None; request.texts.len()],
+        generation: generation.clone(),
+        tokenize_ms: 0.25,
+        forward_ms: 1.0,
+    };
+    Frame { header: FromWorker::Embedded(embedded), payload: floats_to_bytes(&floats) }
+}
+
+fn vector(text: &str) -> [f32; 2] {
+    [text.len() as f32, text.bytes().next().map_or(0.0, f32::from)]
+}
+
+fn target(id: &str) -> Target {
+    Target { id: id.into(), path: PathBuf::from("/models/x.gguf") }
+}
+
+fn lifecycle(habits: &[Habit], work_ms: u64) -> (Lifecycle, Arc<Log>) {
+    let log = Arc::new(Log::default());
+    let fakes = Fakes { habits: habits.to_vec(), log: log.clone(), work: Duration::from_millis(work_ms) };
+    let options = Options { answer_deadline: Duration::from_millis(600), queue_limit: 8, ..Options::default() };
+    (Lifecycle::start(Arc::new(fakes), target("small"), options), log)
+}
+
+async fn ask(lifecycle: &Lifecycle, text: &str, lane: Lane) -> Result<embedbar_lifecycle::Answer, Failure> {
+    lifecycle.embed(vec![text.to_owned()], PromptKind::None, RecipeName::Native, lane).await
+}
+
+#[tokio::test]
+async fn the_first_query_loads_and_every_answer_says_what_made_it_and_what_it_cost() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good], 0);
+    assert_eq!(*lifecycle.state().borrow(), ModelState::Idle);
+    let answer = ask(&lifecycle, "hello", Lane::Query).await.expect("a good worker");
+    assert_eq!(answer.vectors, [vector("hello")]);
+    assert_eq!((answer.generation.model.as_str(), answer.tokens.as_slice()), ("small", [5].as_slice()));
+    assert!(answer.timing.forward > 0.0 && answer.timing.total >= answer.timing.queue);
+    assert!(matches!(&*lifecycle.state().borrow(), ModelState::Ready { dims: 2, .. }));
+    assert_eq!(log.started.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn bulk_texts_come_back_in_their_order_though_they_are_sent_in_pieces() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good], 0);
+    let texts: Vec<String> = (0..50_usize).map(|i| "abcdefg"[..=i % 7].repeat(1 + (i * 37) % 90)).collect();
+    let answer =
+        lifecycle.embed(texts.clone(), PromptKind::Document, RecipeName::Native, Lane::Bulk).await.expect("good");
+    let expected: Vec<Vec<f32>> = texts.iter().map(|text| vector(text).to_vec()).collect();
+    assert_eq!(answer.vectors, expected);
+    assert_eq!(answer.tokens, texts.iter().map(String::len).collect::<Vec<_>>());
+    assert_eq!(log.texts.lock().expect("unpoisoned").len(), 50);
+}
+
+#[tokio::test]
+async fn a_query_overtakes_bulk_work_that_waits() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good], 30);
+    ask(&lifecycle, "warm", Lane::Query).await.expect("good");
+    let bulk: Vec<_> = (0..4)
+        .map(|i| {
+            let lifecycle = lifecycle.clone();
+            tokio::spawn(async move { ask(&lifecycle, &format!("bulk {i}"), Lane::Bulk).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    ask(&lifecycle, "query", Lane::Query).await.expect("good");
+    for task in bulk {
+        task.await.expect("no panic").expect("good");
+    }
+    let texts = log.texts.lock().expect("unpoisoned").clone();
+    let position = texts.iter().position(|text| text == "query").expect("it was served");
+    assert!(position <= 2, "only the exchange that was under way goes first: {texts:?}");
+}
+
+#[tokio::test]
+async fn what_a_dying_worker_left_unanswered_is_answered_by_its_successor() {
+    let (lifecycle, log) = lifecycle(&[Habit::DieAt(2), Habit::Good], 0);
+    for text in ["one", "two", "three"] {
+        assert_eq!(ask(&lifecycle, text, Lane::Query).await.expect("an answer all the same").vectors, [vector(text)]);
+    }
+    assert_eq!(log.started.load(Ordering::SeqCst), 2);
+    assert!(matches!(&*lifecycle.state().borrow(), ModelState::Ready { restarts: 1, .. }));
+}
+
+#[tokio::test]
+async fn a_text_that_kills_two_workers_fails_and_the_next_one_is_answered() {
+    let (lifecycle, _) = lifecycle(&[Habit::DieAt(1), Habit::DieAt(1), Habit::Good], 0);
+    let failure = ask(&lifecycle, "poison", Lane::Query).await.expect_err("both die");
+    assert_eq!(failure.code, FailureCode::WorkerFailed);
+    ask(&lifecycle, "fine", Lane::Query).await.expect("the third worker is good");
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_or_talks_nonsense_is_replaced() {
+    for habit in [Habit::Hang, Habit::CutShort] {
+        let (lifecycle, log) = lifecycle(&[habit, Habit::Good], 0);
+        ask(&lifecycle, "text", Lane::Query).await.expect("the second worker is good");
+        assert_eq!(log.started.load(Ordering::SeqCst), 2, "{habit:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_a_state_with_a_reason_and_everybody_who_waits_is_told() {
+    let (lifecycle, _) = lifecycle(&[Habit::RefuseToLoad, Habit::Good], 0);
+    let failure = ask(&lifecycle, "x", Lane::Query).await.expect_err("it refuses");
+    assert_eq!(failure.message, "`x.gguf` is truncated");
+    assert!(matches!(&*lifecycle.state().borrow(), ModelState::Failed { .. }));
+    ask(&lifecycle, "x", Lane::Query).await.expect("the next request tries again");
+}
+
+#[tokio::test]
+async fn a_worker_of_another_build_is_refused_with_both_versions() {
+    let (lifecycle, _) = lifecycle(&[Habit::Stranger], 0);
+    let failure = ask(&lifecycle, "x", Lane::Query).await.expect_err("it is a stranger");
+    assert_eq!(failure.code, FailureCode::OwnerMismatch);
+    assert!(failure.message.contains("another"), "{failure}");
+}
+
+#[tokio::test]
+async fn the_old_model_serves_on_where_the_new_one_fails() {
+    let (lifecycle, _) = lifecycle(&[Habit::Good, Habit::RefuseToLoad], 0);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    lifecycle.activate(target("broken")).await.expect_err("it refuses");
+    assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("the old one").generation.model, "small");
+}
+
+#[tokio::test]
+async fn a_swap_under_load_answers_every_query_and_mixes_no_generations() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good], 1);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    let load = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move {
+            let mut models = Vec::new();
+            for i in 0..200 {
+                models.push(
+                    ask(&lifecycle, &format!("{i}"), Lane::Query).await.expect("no query fails").generation.model,
+                );
+            }
+            models
+        }
+    });
+    for id in ["large", "small", "large"] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        lifecycle.activate(target(id)).await.expect("good");
+    }
+    let models = load.await.expect("no panic");
+    assert_eq!(models.last().map(String::as_str), Some("large"));
+    lifecycle.stop().await;
+    assert!(log.most_alive.load(Ordering::SeqCst) <= 3, "one serves, one starts, one may be ending");
+}
+
+#[tokio::test]
+async fn the_queue_has_an_end() {
+    let (lifecycle, _) = lifecycle(&[Habit::Good], 50);
+    let tasks: Vec<_> = (0..20)
+        .map(|i| {
+            let lifecycle = lifecycle.clone();
+            tokio::spawn(async move { ask(&lifecycle, &format!("{i}"), Lane::Query).await })
+        })
+        .collect();
+    let mut refused = 0;
+    for task in tasks {
+        match task.await.expect("no panic") {
+            Ok(_) => {}
+            Err(failure) => {
+                assert_eq!((failure.code, failure.retryable), (FailureCode::Overloaded, true));
+                refused += 1;
+            }
+        }
+    }
+    assert!((8..=12).contains(&refused), "8 wait and the rest is refused, not {refused}");
+}
+
+#[tokio::test]
+async fn a_request_whose_caller_has_gone_is_not_worked_on() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good], 40);
+    ask(&lifecycle, "warm", Lane::Query).await.expect("good");
+    let first = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move { ask(&lifecycle, "first", Lane::Query).await }
+    });
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let abandoned = tokio::time::timeout(Duration::from_millis(5), ask(&lifecycle, "abandoned", Lane::Query)).await;
+    assert!(abandoned.is_err(), "it timed out");
+    first.await.expect("no panic").expect("good");
+    ask(&lifecycle, "last", Lane::Query).await.expect("good");
+    assert!(!log.texts.lock().expect("unpoisoned").contains(&"abandoned".to_owned()));
+}
+
+#[tokio::test]
+async fn unload_ends_the_worker_and_the_next_query_starts_one_again() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good], 0);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    assert!(lifecycle.trim().await && lifecycle.unload().await);
+    assert_eq!(*lifecycle.state().borrow(), ModelState::Idle);
+    assert!(!lifecycle.unload().await, "there is none any more");
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    lifecycle.stop().await;
+    assert_eq!(log.started.load(Ordering::SeqCst), 2);
+    assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect_err("stopped").code, FailureCode::Cancelled);
+}

@@ -1,0 +1,168 @@
+//! Which models there are: the bundled one and those in the home.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::{Home, StoreError};
+
+/// The id of the model that comes with the program.
+pub const BUNDLED_ID: &str = "all-MiniLM-L6-v2";
+
+/// A model on disk.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Model {
+    /// Its id.
+    pub id: String,
+    /// A `.gguf` file or a model folder.
+    pub path: PathBuf,
+    /// Whether it came with the program.
+    pub bundled: bool,
+}
+
+impl Model {
+    /// Size of its files; 0 where they cannot be read.
+    pub fn size_bytes(&self) -> u64 {
+        let file = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+        if self.path.is_dir() {
+            let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+            entries.map(|entry| file(&entry.path())).sum()
+        } else {
+            file(&self.path)
+        }
+    }
+}
+
+/// The models there are.
+#[derive(Clone, Debug)]
+pub struct Library {
+    bundled: Model,
+    installed: PathBuf,
+}
+
+impl Library {
+    /// Finds the bundled model and looks at the home's models later, whenever they are asked for.
+    pub fn open(home: &Home) -> Result<Self, StoreError> {
+        let looked = bundled_folders();
+        let path = looked
+            .iter()
+            .find_map(|folder| gguf_in(folder))
+            .ok_or_else(|| StoreError::NoBundledModel { looked: looked.clone() })?;
+        Ok(Self { bundled: Model { id: BUNDLED_ID.to_owned(), path, bundled: true }, installed: home.models() })
+    }
+
+    /// The model that comes with the program.
+    pub fn bundled(&self) -> &Model {
+        &self.bundled
+    }
+
+    /// All of them, the bundled one first, then by id.
+    pub fn models(&self) -> Vec<Model> {
+        let mut found: Vec<Model> = fs::read_dir(&self.installed)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let id = entry.file_name().to_str()?.to_owned();
+                let path = model_at(&entry.path())?;
+                (!id.starts_with('.') && id != BUNDLED_ID).then_some(Model { id, path, bundled: false })
+            })
+            .collect();
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        found.insert(0, self.bundled.clone());
+        found
+    }
+
+    /// The model called `name`, or the one at the path `name`.
+    pub fn find(&self, name: &str) -> Result<Model, StoreError> {
+        if let Some(model) = self.models().into_iter().find(|model| model.id == name) {
+            return Ok(model);
+        }
+        let path = Path::new(name);
+        if !name.contains('/') && !path.exists() {
+            return Err(StoreError::UnknownModel(name.to_owned()));
+        }
+        let path = path.canonicalize().map_err(StoreError::io("open", path))?;
+        let id = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        // A folder that holds one GGUF file stands for that file; anything else is for the engine to judge.
+        Ok(Model { id, path: model_at(&path).unwrap_or(path), bundled: false })
+    }
+}
+
+/// What the engine can be given of `path`.
+fn model_at(path: &Path) -> Option<PathBuf> {
+    if path.is_dir() {
+        if path.join("config.json").is_file() { Some(path.to_owned()) } else { gguf_in(path) }
+    } else {
+        (path.extension()? == "gguf").then(|| path.to_owned())
+    }
+}
+
+fn gguf_in(folder: &Path) -> Option<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "gguf"))
+        .collect();
+    files.sort();
+    files.into_iter().next()
+}
+
+/// Where the bundled model may be, best first: named by the user, in a macOS bundle, in a Linux installation, in the sources.
+fn bundled_folders() -> Vec<PathBuf> {
+    if let Some(named) = env::var_os("EMBEDBAR_BUNDLED").filter(|named| !named.is_empty()) {
+        return vec![PathBuf::from(named)];
+    }
+    let mut folders = Vec::new();
+    if let Ok(program) = env::current_exe() {
+        let beside = program.parent().unwrap_or(Path::new("/"));
+        folders.push(beside.join("../Resources/models/bundled"));
+        folders.push(beside.join("../lib/Embedbar/models/bundled"));
+        folders.push(beside.join("models/bundled"));
+        folders.extend(beside.ancestors().skip(1).take(3).map(|folder| folder.join("models/bundled")));
+    }
+    if cfg!(debug_assertions) {
+        // A build for development finds the model in the sources that it was built from.
+        folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../models/bundled"));
+    }
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn library(folder: &Path) -> Library {
+        let bundled = Model { id: BUNDLED_ID.into(), path: folder.join("bundled.gguf"), bundled: true };
+        Library { bundled, installed: folder.join("models") }
+    }
+
+    #[test]
+    fn the_bundled_model_comes_first_and_debris_is_not_a_model() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let library = library(folder.path());
+        assert_eq!(library.models().len(), 1, "a home without a models folder has the bundled one");
+        for name in ["zeta/x.gguf", "alpha/config.json", "empty/readme.txt", ".partial/x.gguf"] {
+            let path = folder.path().join("models").join(name);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+            fs::write(path, "12345").expect("it can be written");
+        }
+        let models = library.models();
+        let ids: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
+        assert_eq!(ids, [BUNDLED_ID, "alpha", "zeta"]);
+        assert!(models[2].path.ends_with("zeta/x.gguf") && models[2].size_bytes() == 5);
+    }
+
+    #[test]
+    fn a_model_is_found_by_id_or_path_and_otherwise_named_in_the_error() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let library = library(folder.path());
+        fs::write(folder.path().join("mine.gguf"), "").expect("it can be written");
+        assert!(library.find(BUNDLED_ID).expect("it is there").bundled);
+        let by_path = library.find(folder.path().join("mine.gguf").to_str().expect("UTF-8")).expect("it is there");
+        assert_eq!(by_path.id, "mine");
+        assert!(matches!(library.find("none"), Err(StoreError::UnknownModel(name)) if name == "none"));
+        assert!(matches!(library.find("./none/x.gguf"), Err(StoreError::Io { .. })));
+    }
+}

@@ -1,0 +1,108 @@
+//! The child process that holds one model.
+//!
+//! [`run`] speaks the worker's half of [`embedbar_wire::worker`] until its owner is gone. Reading the socket has a thread of its
+//! own, so that the end of the owner is noticed within moments even in the middle of a forward pass; the process then ends
+//! without further ado, because the system takes memory back faster than any destructor.
+//!
+//! What is not here: anything about queues, retries or which model to load.
+
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
+
+use embedbar_contract::{Failure, FailureCode, RecipeName};
+use embedbar_engine::Engine;
+use embedbar_wire::frame::floats_to_bytes;
+use embedbar_wire::worker::{Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
+use embedbar_wire::{Frame, FrameError, Hello, Role};
+
+/// Serves the owner at the other end of `socket`. Returns only where the conversation cannot begin; otherwise the process ends
+/// when the owner closes the socket.
+pub fn run(mut socket: UnixStream) -> Result<(), Failure> {
+    let mut input = BufReader::new(socket.try_clone().map_err(|error| broken(&FrameError::Io(error)))?);
+    match Frame::read(&mut input).map_err(|error| broken(&error))?.header {
+        ToWorker::Hello(hello) => {
+            // The owner compares too; it is the one who can tell a person.
+            Frame::from(FromWorker::Hello(Hello::ours(Role::Worker)))
+                .write(&mut socket)
+                .map_err(|error| broken(&error))?;
+            hello.check(Role::Owner)?;
+        }
+        other => return Err(Failure::internal(format!("the owner said {other:?} before its greeting"))),
+    }
+    let (sender, requests) = mpsc::channel();
+    thread::Builder::new()
+        .name("socket".to_owned())
+        .spawn(move || read_until_the_owner_is_gone(&mut input, &sender))
+        .map_err(|error| Failure::internal(format!("a thread cannot be started: {error}")))?;
+    let mut model = None;
+    for request in requests {
+        answer(&mut model, request).write(&mut socket).map_err(|error| broken(&error))?;
+    }
+    Ok(())
+}
+
+fn read_until_the_owner_is_gone(input: &mut BufReader<UnixStream>, requests: &mpsc::Sender<ToWorker>) {
+    loop {
+        match Frame::read(input) {
+            Ok(frame) if requests.send(frame.header).is_ok() => {}
+            Ok(_) | Err(FrameError::Closed) => std::process::exit(0),
+            Err(error) => {
+                tracing::warn!(%error, "the owner can no longer be understood");
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
+fn answer(model: &mut Option<Engine>, request: ToWorker) -> Frame<FromWorker> {
+    match request {
+        ToWorker::Load(load) => match open(&load) {
+            Ok(engine) => {
+                let loaded = Loaded {
+                    generation: engine.generation(RecipeName::Native),
+                    dims: engine.dims(),
+                    max_tokens: engine.max_tokens(),
+                    backend: engine.backend(),
+                };
+                *model = Some(engine);
+                FromWorker::Loaded(loaded).into()
+            }
+            Err(failure) => FromWorker::Failed(failure).into(),
+        },
+        ToWorker::Embed(request) => embed(model.as_mut(), &request).unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "texts could not be embedded");
+            FromWorker::Failed(failure).into()
+        }),
+        ToWorker::Trim => {
+            embedbar_memory::release_unused();
+            FromWorker::Trimmed.into()
+        }
+        ToWorker::Hello(_) => FromWorker::Failed(Failure::internal("a second greeting")).into(),
+    }
+}
+
+fn open(load: &Load) -> Result<Engine, Failure> {
+    tracing::info!(model = load.model, path = %load.path.display(), "loading");
+    let engine = Engine::open(&load.model, &load.path)?;
+    tracing::info!(dims = engine.dims(), backend = %engine.backend(), "loaded");
+    Ok(engine)
+}
+
+fn embed(model: Option<&mut Engine>, request: &Embed) -> Result<Frame<FromWorker>, Failure> {
+    let engine = model.ok_or_else(|| Failure::internal("texts came before a model"))?;
+    let batch = engine.embed(&request.texts, request.prompt, request.recipe)?;
+    let embedded = Embedded {
+        tokens: batch.tokens,
+        truncated: batch.truncated,
+        generation: engine.generation(request.recipe),
+        tokenize_ms: batch.tokenize_ms,
+        forward_ms: batch.forward_ms,
+    };
+    Ok(Frame { header: FromWorker::Embedded(embedded), payload: floats_to_bytes(&batch.vectors.concat()) })
+}
+
+fn broken(error: &FrameError) -> Failure {
+    Failure::new(FailureCode::WorkerFailed, format!("the owner cannot be reached: {error}"))
+}

@@ -1,0 +1,741 @@
+// Generated from src-tauri/crates/contract by `cargo xtask contract`. Do not edit.
+
+/**
+ * Which programme of arithmetic runs the model.
+ */
+export type BackendName = "candle_cpu" | "candle_metal" | "core_ml";
+
+/**
+ * One thing that a clean-up did.
+ */
+export type CleanupItem = { 
+/**
+ * What was done, in words.
+ */
+action: string, 
+/**
+ * What it gave back, measured afterwards; `None` where nothing was measured, as in a dry run.
+ */
+freed_bytes: number | null, };
+
+/**
+ * What a clean-up did and what it changed.
+ */
+export type CleanupReceipt = { 
+/**
+ * Whether nothing was really done.
+ */
+dry_run: boolean, 
+/**
+ * Item by item.
+ */
+items: Array<CleanupItem>, 
+/**
+ * The reading before.
+ */
+before: MemoryReading, 
+/**
+ * The reading two seconds after; the same as `before` in a dry run.
+ */
+after: MemoryReading, };
+
+/**
+ * Whether to do the clean-up or only to say what it would do.
+ */
+export type CleanupRequest = { 
+/**
+ * Say what would be done and do nothing.
+ */
+dry_run: boolean, };
+
+/**
+ * Texts to embed.
+ */
+export type EmbedRequest = { 
+/**
+ * One vector is made for each, in order.
+ */
+texts: Array<string>, 
+/**
+ * The prompt that goes in front of each.
+ */
+prompt: PromptKind, 
+/**
+ * Which recipe to apply.
+ */
+recipe: RecipeName, };
+
+/**
+ * One text's vector and what made it.
+ */
+export type Embedding = { 
+/**
+ * The vector, `dims` long.
+ */
+embedding: Array<number>, 
+/**
+ * Width of the vector.
+ */
+dims: number, 
+/**
+ * Tokens that were read.
+ */
+tokens: number, 
+/**
+ * Set where the text was longer than the model reads.
+ */
+truncated: Truncation | null, 
+/**
+ * What made it.
+ */
+generation: Generation, 
+/**
+ * Milliseconds; texts of one request share their batch's figures.
+ */
+timing_ms: Timing, };
+
+/**
+ * The vectors of one [`EmbedRequest`], in its order.
+ */
+export type Embeddings = { 
+/**
+ * One for each text.
+ */
+items: Array<Embedding>, };
+
+/**
+ * No parameters, or nothing to say in reply.
+ */
+export type Empty = Record<symbol, never>;
+
+/**
+ * What went wrong and what to do about it.
+ *
+ * `message` is a situation with its values in backticks and no trailing period; `hint` is one sentence of advice.
+ */
+export type Failure = { 
+/**
+ * What kind of failure it is.
+ */
+code: FailureCode, 
+/**
+ * What happened, with its values.
+ */
+message: string, 
+/**
+ * What the reader can do.
+ */
+hint: string | null, 
+/**
+ * Whether the same request may succeed later without anything being changed.
+ */
+retryable: boolean, };
+
+/**
+ * A stable name for what went wrong; the interface decides on it, people read [`Failure::message`].
+ */
+export type FailureCode = "invalid_request" | "not_found" | "model_invalid" | "model_unsupported" | "worker_failed" | "overloaded" | "cancelled" | "io" | "owner_mismatch" | "internal";
+
+/**
+ * A folder that is indexed.
+ */
+export type Folder = { 
+/**
+ * Absolute path.
+ */
+path: string, 
+/**
+ * Files of it that can be found.
+ */
+files: number, 
+/**
+ * Passages of these files.
+ */
+chunks: number, 
+/**
+ * Files that were left out.
+ */
+skipped: number, };
+
+/**
+ * Names a folder of the index.
+ */
+export type FolderChoice = { 
+/**
+ * The folder's absolute path as [`Folder::path`] gives it.
+ */
+path: string, };
+
+/**
+ * Which half of the search found a hit.
+ */
+export type FoundBy = "words" | "meaning" | "both";
+
+/**
+ * What made a vector. Vectors of different generations are never compared.
+ */
+export type Generation = { 
+/**
+ * The model's id, such as `all-MiniLM-L6-v2`.
+ */
+model: string, 
+/**
+ * The first 16 hexadecimal digits of the sha256 over the weights and the tokenizer.
+ */
+revision: string, 
+/**
+ * What the weights are stored as.
+ */
+precision: Precision, 
+/**
+ * The recipe that was applied.
+ */
+recipe: RecipeName, };
+
+/**
+ * A passage that answers a search.
+ */
+export type Hit = { 
+/**
+ * Absolute path of the file.
+ */
+path: string, 
+/**
+ * First line of the passage, from 1.
+ */
+line: number, 
+/**
+ * Reciprocal-rank-fusion score; higher is better, comparable within one answer only.
+ */
+score: number, 
+/**
+ * Cosine of the query's and the passage's vectors, where both are known.
+ */
+cosine: number | null, 
+/**
+ * The part of the passage to show.
+ */
+snippet: string, 
+/**
+ * The stretches of `snippet` to mark.
+ */
+marks: Array<Mark>, 
+/**
+ * The words of the query that the passage holds, in lower case.
+ */
+matched: Array<string>, 
+/**
+ * Which half found it.
+ */
+found_by: FoundBy, };
+
+/**
+ * Folders or files to index.
+ */
+export type IndexRequest = { 
+/**
+ * Absolute paths.
+ */
+paths: Array<string>, };
+
+/**
+ * What the index holds.
+ */
+export type IndexSummary = { 
+/**
+ * The folders.
+ */
+folders: Array<Folder>, 
+/**
+ * Some of the files that were left out, the newest first (at most 200).
+ */
+skipped: Array<SkippedFile>, };
+
+/**
+ * A long piece of work.
+ */
+export type Job = { 
+/**
+ * Unique while the owner runs.
+ */
+id: number, 
+/**
+ * What it does.
+ */
+kind: JobKind, 
+/**
+ * What it does it to, such as the folder's path.
+ */
+title: string, 
+/**
+ * How far it is.
+ */
+state: JobState, 
+/**
+ * What is being counted now: an index job reads files first and embeds passages then.
+ */
+unit: JobUnit, 
+/**
+ * Units that are done.
+ */
+done: number, 
+/**
+ * Units there are, once they are counted.
+ */
+total: number | null, 
+/**
+ * A line about the present, such as the file being read, or the result at the end.
+ */
+detail: string, 
+/**
+ * Since it started.
+ */
+elapsed_ms: number, };
+
+/**
+ * Names a job.
+ */
+export type JobId = { 
+/**
+ * As in [`Job::id`].
+ */
+id: number, };
+
+/**
+ * What a job does.
+ */
+export type JobKind = "index";
+
+/**
+ * How far a job is.
+ */
+export type JobState = { "state": "running" } | { "state": "paused" } | { "state": "cancelling" } | { "state": "done" } | { "state": "cancelled" } | { "state": "failed", 
+/**
+ * Why.
+ */
+failure: Failure, };
+
+/**
+ * What a job counts.
+ */
+export type JobUnit = "files" | "passages";
+
+/**
+ * A stretch of [`Hit::snippet`], counted in Unicode scalar values.
+ */
+export type Mark = { 
+/**
+ * First character.
+ */
+start: number, 
+/**
+ * One past the last.
+ */
+end: number, };
+
+/**
+ * The gauge's history, oldest first.
+ */
+export type MemoryHistory = { 
+/**
+ * At most 15 minutes.
+ */
+points: Array<MemoryPoint>, };
+
+/**
+ * A point of the gauge's history.
+ */
+export type MemoryPoint = { 
+/**
+ * Seconds before now.
+ */
+age_seconds: number, 
+/**
+ * Installed memory minus what is available.
+ */
+used_bytes: number | null, 
+/**
+ * The system's word for it.
+ */
+pressure: Pressure | null, };
+
+/**
+ * One reading of the machine. Each figure that could not be taken is `None`.
+ */
+export type MemoryReading = { 
+/**
+ * Installed memory, or the container's limit where that is lower.
+ */
+total_bytes: number | null, 
+/**
+ * What can be taken without anything being compressed, swapped or killed.
+ */
+available_bytes: number | null, 
+/**
+ * The system's word for it.
+ */
+pressure: Pressure | null, 
+/**
+ * Swap space in use.
+ */
+swap_used_bytes: number | null, 
+/**
+ * Bytes read back from swap per second since the previous reading.
+ */
+swap_in_bytes_per_second: number | null, 
+/**
+ * Bytes written to swap per second since the previous reading.
+ */
+swap_out_bytes_per_second: number | null, 
+/**
+ * This process's own footprint (macOS: phys_footprint; Linux: anonymous and swapped pages).
+ */
+own_bytes: number | null, 
+/**
+ * The worker's footprint, likewise.
+ */
+worker_bytes: number | null, 
+/**
+ * The worker's resident set, its mapped weights included.
+ */
+worker_resident_bytes: number | null, };
+
+/**
+ * Names the model to make active.
+ */
+export type ModelChoice = { 
+/**
+ * An id from [`ModelInfo`], or the path of a model folder or `.gguf` file.
+ */
+model: string, };
+
+/**
+ * A model that can be made active.
+ */
+export type ModelInfo = { 
+/**
+ * The id that [`ModelChoice`] takes.
+ */
+id: string, 
+/**
+ * Where it lives on disk.
+ */
+path: string, 
+/**
+ * Whether it came with the program.
+ */
+bundled: boolean, 
+/**
+ * Whether it is the active one.
+ */
+active: boolean, 
+/**
+ * Size of its files.
+ */
+size_bytes: number, };
+
+/**
+ * The active model, as the lifecycle sees it.
+ */
+export type ModelState = { "state": "idle" } | { "state": "loading", 
+/**
+ * The model's id.
+ */
+model: string, } | { "state": "ready", 
+/**
+ * What it makes.
+ */
+generation: Generation, 
+/**
+ * Width of its vectors.
+ */
+dims: number, 
+/**
+ * What runs it.
+ */
+backend: BackendName, 
+/**
+ * The most tokens it reads of a text.
+ */
+max_tokens: number, 
+/**
+ * The worker's process id.
+ */
+worker_pid: number, 
+/**
+ * From the start of the process to its first vector.
+ */
+load_ms: number, 
+/**
+ * How often a worker of this model died and was replaced.
+ */
+restarts: number, } | { "state": "failed", 
+/**
+ * The model's id.
+ */
+model: string, 
+/**
+ * Why.
+ */
+failure: Failure, };
+
+/**
+ * The models there are.
+ */
+export type Models = { 
+/**
+ * The bundled one first.
+ */
+models: Array<ModelInfo>, };
+
+/**
+ * A file to open with the person's own program.
+ */
+export type OpenRequest = { 
+/**
+ * Absolute path of a file that the index holds; any other path is refused.
+ */
+path: string, };
+
+/**
+ * Whether bulk work is to be paused.
+ */
+export type PauseRequest = { 
+/**
+ * True to pause indexing; queries are answered all the same.
+ */
+paused: boolean, };
+
+/**
+ * What the weights are stored as. Ordered from the widest to the narrowest.
+ */
+export type Precision = "fp32" | "fp16" | "int8" | "4bit";
+
+/**
+ * The system's own word for how short memory is.
+ */
+export type Pressure = "normal" | "warn" | "critical";
+
+/**
+ * Which of the model's prompts goes in front of the text.
+ */
+export type PromptKind = "none" | "query" | "document";
+
+/**
+ * What kind of query a [`QueryRecord`] is of.
+ */
+export type QueryKind = "search" | "embed";
+
+/**
+ * What a past query cost.
+ */
+export type QueryRecord = { 
+/**
+ * Counts up from 1 while the owner runs.
+ */
+id: number, 
+/**
+ * `search` or `embed`.
+ */
+kind: QueryKind, 
+/**
+ * What was asked, shortened to 80 characters; empty for `embed`, whose texts are not kept.
+ */
+label: string, 
+/**
+ * Seconds since it was answered.
+ */
+age_seconds: number, 
+/**
+ * Tokens that were read.
+ */
+tokens: number, 
+/**
+ * The embedding's timing.
+ */
+embedding_ms: Timing, 
+/**
+ * The search's own time, for a search.
+ */
+search_ms: number | null, 
+/**
+ * From arrival to answer.
+ */
+total_ms: number, 
+/**
+ * What made the vector.
+ */
+generation: Generation | null, };
+
+/**
+ * How text becomes tokens and hidden states become a vector; the details live with the engine.
+ */
+export type RecipeName = "native" | "papr";
+
+/**
+ * A search of the index.
+ */
+export type SearchRequest = { 
+/**
+ * What the person typed.
+ */
+query: string, 
+/**
+ * The most hits to return, 1 to 200.
+ */
+limit: number, };
+
+/**
+ * The answer to a [`SearchRequest`].
+ */
+export type SearchResults = { 
+/**
+ * The query as it was searched.
+ */
+query: string, 
+/**
+ * Best first.
+ */
+hits: Array<Hit>, 
+/**
+ * What made the query's vector; `None` where only words were searched.
+ */
+generation: Generation | null, 
+/**
+ * Set where the meaning half could not be searched, with the reason.
+ */
+degraded: string | null, 
+/**
+ * Passages that were searched.
+ */
+searched_chunks: number, 
+/**
+ * Embedding the query, milliseconds.
+ */
+embedding_ms: Timing, 
+/**
+ * Searching words and vectors and cutting snippets, milliseconds.
+ */
+search_ms: number, 
+/**
+ * From the request's arrival to its answer, milliseconds.
+ */
+total_ms: number, };
+
+/**
+ * A file that was left out of the index and why.
+ */
+export type SkippedFile = { 
+/**
+ * Absolute path.
+ */
+path: string, 
+/**
+ * A phrase such as `binary` or `12.4 MB, over the limit of 4.0 MB`.
+ */
+reason: string, };
+
+/**
+ * Everything that a view shows, as one snapshot; the latest wins.
+ */
+export type Snapshot = { 
+/**
+ * The program's version.
+ */
+version: string, 
+/**
+ * The folder of all state.
+ */
+home: string, 
+/**
+ * The active model.
+ */
+model: ModelState, 
+/**
+ * Whether bulk work is paused.
+ */
+paused: boolean, 
+/**
+ * The machine's memory.
+ */
+memory: MemoryReading, 
+/**
+ * Running jobs and those that ended lately.
+ */
+jobs: Array<Job>, 
+/**
+ * The last queries, newest first (at most 20).
+ */
+queries: Array<QueryRecord>, 
+/**
+ * What the index holds.
+ */
+index: IndexSummary, 
+/**
+ * Requests that wait for the worker.
+ */
+waiting: number, };
+
+/**
+ * Where the time of one request went.
+ */
+export type Timing = { 
+/**
+ * Waiting for the worker, loading included.
+ */
+queue: number, 
+/**
+ * Text to tokens.
+ */
+tokenize: number, 
+/**
+ * Tokens to vector.
+ */
+forward: number, 
+/**
+ * From the request's arrival to its answer.
+ */
+total: number, };
+
+/**
+ * How many tokens a text had and how many were read.
+ */
+export type Truncation = { 
+/**
+ * Tokens of the whole text, special tokens included.
+ */
+total_tokens: number, 
+/**
+ * Tokens that were read.
+ */
+kept_tokens: number, };
+
+/** Every command: what it takes and what it gives. */
+export interface Commands {
+  /** The whole picture, once. */
+  snapshot: { params: Empty; reply: Snapshot };
+  /** Vectors for texts; loads the model where it is not loaded. */
+  embed: { params: EmbedRequest; reply: Embeddings };
+  /** Starts to index folders or files; progress comes with the snapshots. */
+  index: { params: IndexRequest; reply: Job };
+  /** Takes a folder out of the index; the folder itself is not touched. */
+  forget: { params: FolderChoice; reply: Empty };
+  /** Finds passages by words and by meaning. */
+  search: { params: SearchRequest; reply: SearchResults };
+  /** Opens an indexed file with the person's own program. */
+  open: { params: OpenRequest; reply: Empty };
+  /** Asks a job to stop; what it has done is kept. */
+  cancel: { params: JobId; reply: Empty };
+  /** Pauses or resumes bulk work. */
+  pause: { params: PauseRequest; reply: Empty };
+  /** The models that can be made active. */
+  models: { params: Empty; reply: Models };
+  /** Makes a model active and waits until it answers. */
+  activate: { params: ModelChoice; reply: ModelState };
+  /** A fresh reading of the machine's memory. */
+  memory: { params: Empty; reply: MemoryReading };
+  /** The gauge's history. */
+  memory_history: { params: Empty; reply: MemoryHistory };
+  /** Gives back what can honestly be given back, with a receipt. */
+  cleanup: { params: CleanupRequest; reply: CleanupReceipt };
+}

@@ -1,0 +1,90 @@
+/** What the panel says about a snapshot: pure functions, without a view in sight. */
+import type { Job, MemoryReading, ModelInfo, ModelState } from '../../contract/contract';
+import { counted, memory, milliseconds, UNKNOWN } from '../../lib/format';
+import { BACKEND, PRECISION } from '../../lib/words';
+
+export interface Gauge {
+  /** Shares of the whole memory, 0 to 1. */
+  others: number;
+  ours: number;
+  othersBytes: number | null;
+  words: string;
+}
+
+/** Whose memory it is. What cannot be told apart is not: without our own figures all that is used counts as others'. */
+export function gauge(reading: MemoryReading | null): Gauge {
+  const total = reading?.total_bytes ?? null;
+  const available = reading?.available_bytes ?? null;
+  if (!total || available === null) {
+    return { others: 0, ours: 0, othersBytes: null, words: 'Memory could not be read' };
+  }
+  const used = Math.max(0, total - available);
+  const ours = Math.min(used, (reading?.own_bytes ?? 0) + (reading?.worker_bytes ?? 0));
+  const measured = reading?.own_bytes !== null && reading?.worker_bytes !== null;
+  return {
+    others: (used - ours) / total,
+    ours: ours / total,
+    othersBytes: measured ? used - ours : null,
+    words: `${memory(used)} of ${memory(total)} in use, ${memory(ours)} of it by Embedbar and its model`,
+  };
+}
+
+export interface ModelFace {
+  name: string;
+  precision: string;
+  word: string;
+  tone: 'neutral' | 'accent' | 'normal' | 'critical';
+  /** A line of particulars; may be empty. */
+  detail: string;
+  revision: string | null;
+}
+
+export function modelFace(state: ModelState | null, models: ModelInfo[]): ModelFace {
+  const blank = { precision: UNKNOWN, detail: '', revision: null };
+  const active = models.find((model) => model.active)?.id;
+  switch (state?.state) {
+    case undefined:
+      return { ...blank, name: UNKNOWN, word: UNKNOWN, tone: 'neutral' };
+    case 'idle':
+      return { ...blank, name: active ?? 'No model', word: 'Not loaded', tone: 'neutral', detail: 'The first query loads it.' };
+    case 'loading':
+      return { ...blank, name: state.model, word: 'Loading…', tone: 'accent', detail: 'Queries wait until it answers.' };
+    case 'failed':
+      return { ...blank, name: state.model, word: 'Failed', tone: 'critical' };
+    case 'ready': {
+      const { generation, backend, dims, load_ms, restarts } = state;
+      const detail = [`${dims} dimensions`, BACKEND[backend] ?? backend, `loaded in ${milliseconds(load_ms)}`];
+      if (generation.recipe !== 'native') detail.push(`recipe ${generation.recipe}`);
+      if (restarts > 0) detail.push(counted(restarts, 'restart'));
+      return {
+        name: generation.model,
+        precision: PRECISION[generation.precision] ?? generation.precision,
+        word: 'Ready',
+        tone: 'normal',
+        detail: detail.join(' · '),
+        revision: generation.revision,
+      };
+    }
+  }
+}
+
+export interface JobFace {
+  word: string;
+  tone: 'neutral' | 'accent' | 'normal' | 'warn' | 'critical';
+  /** Whether it still has work before it. */
+  open: boolean;
+  share: number | null;
+}
+
+const JOB: Record<Job['state']['state'], Omit<JobFace, 'share'>> = {
+  running: { word: 'Running', tone: 'accent', open: true },
+  paused: { word: 'Paused', tone: 'warn', open: true },
+  cancelling: { word: 'Stopping…', tone: 'neutral', open: true },
+  done: { word: 'Done', tone: 'normal', open: false },
+  cancelled: { word: 'Cancelled', tone: 'neutral', open: false },
+  failed: { word: 'Failed', tone: 'critical', open: false },
+};
+
+export function jobFace({ state, done, total }: Job): JobFace {
+  return { ...JOB[state.state], share: total ? done / total : null };
+}

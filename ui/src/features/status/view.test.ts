@@ -1,0 +1,199 @@
+import { fireEvent, render, screen, within } from '@testing-library/svelte';
+import { tick } from 'svelte';
+import { describe, expect, it } from 'vitest';
+
+import App from '../../App.svelte';
+import { FAILURE, MockPlatform, MODEL_STATES, nothingRead, sampleSnapshot } from '../../platform/mock';
+import { Application } from '../../stores/application.svelte';
+
+async function open(platform = new MockPlatform()) {
+  render(App, { application: new Application(platform), view: 'panel' });
+  await tick();
+  await tick();
+  return platform;
+}
+
+const text = (testid: string) => screen.getByTestId(testid).textContent?.trim();
+
+describe('the memory of the machine', () => {
+  it('is shown as it was read', async () => {
+    await open();
+    expect(text('panel-memory-available')).toBe('5.2 GB');
+    expect(text('panel-memory-total')).toBe('16.0 GB');
+    expect(text('panel-pressure')).toBe('Normal');
+  });
+
+  it('that could not be read is a dash everywhere and a 0 nowhere', async () => {
+    await open(new MockPlatform('unread'));
+    expect(text('panel-memory-available')).toBe('–');
+    expect(text('panel-memory-total')).toBe('–');
+    expect(text('panel-pressure')).toBe('–');
+    const section = screen.getByRole('region', { name: 'Memory of this machine' });
+    const figures = [...section.querySelectorAll('dd')].map((figure) => figure.textContent);
+    expect(figures).toHaveLength(6);
+    expect(new Set(figures)).toEqual(new Set(['–']));
+  });
+
+  it('does not claim what the others use where our own share could not be measured', async () => {
+    const platform = new MockPlatform();
+    platform.snapshot.memory = { ...sampleSnapshot().memory, worker_bytes: null };
+    await open(platform);
+    const section = screen.getByRole('region', { name: 'Memory of this machine' });
+    expect(within(section).getByText('Everything else').nextElementSibling?.textContent).toBe('–');
+  });
+
+  it('before the first snapshot is a dash too', async () => {
+    const platform = new MockPlatform();
+    platform.watch = () => () => {};
+    await open(platform);
+    expect(text('panel-memory-available')).toBe('–');
+    expect(text('panel-model')).toBe('–');
+    expect(text('panel-model-state')).toBe('–');
+  });
+});
+
+describe('the model', () => {
+  it.each([
+    ['idle', 'all-MiniLM-L6-v2', 'Not loaded', '–'],
+    ['loading', 'qwen3-embedding-4b', 'Loading…', '–'],
+    ['ready', 'all-MiniLM-L6-v2', 'Ready', 'INT8'],
+    ['failed', 'qwen3-embedding-4b', 'Failed', '–'],
+  ] as const)('that is %s is named with its state and precision', async (state, name, word, precision) => {
+    const platform = new MockPlatform();
+    platform.snapshot.model = MODEL_STATES[state];
+    await open(platform);
+    expect(text('panel-model')).toBe(name);
+    expect(text('panel-model-state')).toBe(word);
+    expect(text('panel-precision')).toBe(precision);
+  });
+
+  it('that failed says why and what to do', async () => {
+    await open(new MockPlatform('failed'));
+    const section = screen.getByRole('region', { name: 'Model' });
+    expect(section.textContent).toContain('model.gguf');
+    expect(section.textContent).toContain(FAILURE.hint);
+  });
+
+  it('that was restarted says how often', async () => {
+    const platform = new MockPlatform();
+    platform.snapshot.model = { ...MODEL_STATES.ready, restarts: 2 };
+    await open(platform);
+    expect(screen.getByText(/2 restarts/)).toBeTruthy();
+  });
+
+  it('can be switched from the list', async () => {
+    const platform = await open();
+    await fireEvent.click(screen.getByText('Switch'));
+    await fireEvent.click(screen.getByText('qwen3-embedding-4b'));
+    expect(platform.calls).toContainEqual({ method: 'activate', params: { model: 'qwen3-embedding-4b' } });
+  });
+});
+
+describe('the index', () => {
+  it('says what to do where it is empty', async () => {
+    await open(new MockPlatform('empty'));
+    expect(screen.getByText(/Nothing can be found yet/)).toBeTruthy();
+  });
+
+  it('takes a path, and keeps one that is not absolute in the field with an explanation', async () => {
+    const platform = await open();
+    const field = screen.getByTestId('index-path') as HTMLInputElement;
+    await fireEvent.input(field, { target: { value: 'notes' } });
+    await fireEvent.click(screen.getByTestId('index-start'));
+    expect((await screen.findByRole('alert')).textContent).toContain('not an absolute path');
+    expect(field.value).toBe('notes');
+    await fireEvent.input(field, { target: { value: '~/notes' } });
+    await fireEvent.click(screen.getByTestId('index-start'));
+    expect(platform.calls).toContainEqual({ method: 'index', params: { paths: ['/Users/ada/notes'] } });
+  });
+
+  it('shows a job with its state and stops it on request', async () => {
+    const platform = await open();
+    const job = screen.getByTestId('job');
+    expect(text('job-state')).toBe('Running');
+    expect(job.textContent).toContain('312 of 840 files');
+    await fireEvent.click(within(job).getByText('Cancel'));
+    expect(platform.calls).toContainEqual({ method: 'cancel', params: { id: 7 } });
+  });
+
+  it('lists the files that were skipped with their reasons, and says how many it does not list', async () => {
+    await open();
+    await fireEvent.click(screen.getByText('3 skipped', { exact: false }));
+    expect(screen.getByText('12.4 MB, over the limit of 4.0 MB')).toBeTruthy();
+    expect(screen.getByText(/1 file not listed here/)).toBeTruthy();
+  });
+
+  it('gives up a folder only after a second word', async () => {
+    const platform = await open();
+    await fireEvent.click(screen.getByLabelText('Remove /Users/ada/Documents/handbook from the index'));
+    expect(platform.calls.map((call) => call.method)).not.toContain('forget');
+    await fireEvent.click(screen.getByText('Remove'));
+    expect(platform.calls).toContainEqual({ method: 'forget', params: { path: '/Users/ada/Documents/handbook' } });
+  });
+});
+
+describe('the last queries', () => {
+  it('are shown with their totals, the newest first, and all of them on request', async () => {
+    await open();
+    expect(screen.getAllByTestId('query-row')).toHaveLength(3);
+    await fireEvent.click(screen.getByText('Show all 5'));
+    const rows = screen.getAllByTestId('query-row');
+    expect(rows).toHaveLength(5);
+    expect(Number(rows[0]?.dataset['totalMs'])).toBeCloseTo(12);
+    expect(within(rows[0] as HTMLElement).getByRole('img').getAttribute('aria-label')).toBe(
+      'wait 0.4 ms, tokenise 0.3 ms, forward 7.9 ms, search 3.1 ms',
+    );
+  });
+});
+
+describe('the buttons', () => {
+  it('clean up and show the receipt, unmeasured items as dashes', async () => {
+    await open();
+    await fireEvent.click(screen.getByTestId('cleanup'));
+    const receipt = await screen.findByTestId('cleanup-receipt');
+    expect([...receipt.querySelectorAll('dd')].map((figure) => figure.textContent)).toEqual([
+      '118.0 MB',
+      '14.0 MB',
+      '–',
+      '5.2 GB → 5.5 GB',
+    ]);
+  });
+
+  it('pause and resume', async () => {
+    const platform = await open();
+    await fireEvent.click(screen.getByTestId('pause'));
+    expect(platform.calls.at(-1)).toEqual({ method: 'pause', params: { paused: true } });
+    expect(text('pause')).toBe('Resume');
+  });
+
+  it('that fail say why, once, and the note can be dismissed', async () => {
+    const platform = await open();
+    platform.handlers.cleanup = () => {
+      throw { code: 'overloaded', message: 'another clean-up is running', hint: 'Wait a moment.', retryable: true };
+    };
+    await fireEvent.click(screen.getByTestId('cleanup'));
+    await screen.findByRole('alert');
+    await fireEvent.click(screen.getByTestId('cleanup'));
+    await tick();
+    expect(screen.getAllByRole('alert')).toHaveLength(1);
+    await fireEvent.click(screen.getByLabelText('Dismiss'));
+    expect(screen.queryByRole('alert')).toBeNull();
+  });
+});
+
+describe('a lost stream', () => {
+  it('is marked on the page until it is back', async () => {
+    const platform = await open(new MockPlatform('lost'));
+    const root = document.documentElement;
+    expect(root.classList.contains('reconnecting')).toBe(true);
+    expect(screen.getByTestId('reconnecting').textContent).toContain('Reconnecting');
+    platform.push(sampleSnapshot());
+    await tick();
+    expect(root.classList.contains('reconnecting')).toBe(false);
+    expect(screen.queryByTestId('reconnecting')).toBeNull();
+  });
+});
+
+it('a reading of nothing has no figure in it', () => {
+  expect(Object.values(nothingRead()).every((value) => value === null)).toBe(true);
+});

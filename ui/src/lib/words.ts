@@ -1,0 +1,19 @@
+/** The contract's names in words. */
+import type { BackendName, FoundBy, Precision, Pressure } from '../contract/contract';
+import { UNKNOWN } from './format';
+
+export const PRECISION: Record<Precision, string> = { fp32: 'FP32', fp16: 'FP16', int8: 'INT8', '4bit': '4-bit' };
+
+export const BACKEND: Record<BackendName, string> = {
+  candle_cpu: 'candle, CPU',
+  candle_metal: 'candle, Metal',
+  core_ml: 'Core ML',
+};
+
+export const FOUND_BY: Record<FoundBy, string> = { words: 'words', meaning: 'meaning', both: 'words + meaning' };
+
+const PRESSURE: Record<Pressure, string> = { normal: 'Normal', warn: 'Warning', critical: 'Critical' };
+
+export function pressureWord(pressure: Pressure | null | undefined): string {
+  return pressure ? PRESSURE[pressure] : UNKNOWN;
+}

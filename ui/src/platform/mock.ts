@@ -1,0 +1,276 @@
+/**
+ * Sample data without an application behind it: for tests of the views and for looking at them (`?mock=SCENARIO`). Everything
+ * is made up and the same each time; views that show it say so.
+ */
+import type { Commands, Failure, Hit, JobState, MemoryPoint, ModelState, Pressure, QueryRecord, Snapshot } from '../contract/contract';
+import type { Connection, Method, Params, Platform, Reply, Watcher } from './types';
+
+const GIB = 1024 ** 3;
+const MIB = 1024 ** 2;
+
+const generation = { model: 'all-MiniLM-L6-v2', revision: '9f3c61d0a47be852', precision: 'int8', recipe: 'native' } as const;
+
+export const FAILURE: Failure = {
+  code: 'model_invalid',
+  message: 'the file `/Users/ada/Models/qwen3-embedding-4b/model.gguf` ends after `1.2 GB` of `4.3 GB`',
+  hint: 'Download or copy it again, or switch to another model.',
+  retryable: false,
+};
+
+export const MODEL_STATES = {
+  idle: { state: 'idle' },
+  loading: { state: 'loading', model: 'qwen3-embedding-4b' },
+  ready: {
+    state: 'ready',
+    generation,
+    dims: 384,
+    backend: 'candle_cpu',
+    max_tokens: 256,
+    worker_pid: 4711,
+    load_ms: 412.4,
+    restarts: 0,
+  },
+  failed: { state: 'failed', model: 'qwen3-embedding-4b', failure: FAILURE },
+} as const satisfies Record<ModelState['state'], ModelState>;
+
+function query(id: number, label: string, age: number, [queue, tokenize, forward, search]: [number, number, number, number | null]): QueryRecord {
+  const embedding = queue + tokenize + forward;
+  return {
+    id,
+    kind: search === null ? 'embed' : 'search',
+    label,
+    age_seconds: age,
+    tokens: 8 + (id % 5),
+    embedding_ms: { queue, tokenize, forward, total: embedding },
+    search_ms: search,
+    total_ms: embedding + (search ?? 0) + 0.3,
+    generation,
+  };
+}
+
+function job(id: number, state: JobState, title: string, done: number, total: number | null, detail: string) {
+  return { id, kind: 'index', title, state, unit: 'files', done, total, detail, elapsed_ms: 41_000 + id * 1000 } as const;
+}
+
+/** A calm machine with two folders and some queries. */
+export function sampleSnapshot(): Snapshot {
+  return {
+    version: '0.1.0',
+    home: '/Users/ada/Library/Application Support/Embedbar',
+    model: MODEL_STATES.ready,
+    paused: false,
+    memory: {
+      total_bytes: 16 * GIB,
+      available_bytes: 5.2 * GIB,
+      pressure: 'normal',
+      swap_used_bytes: 0.6 * GIB,
+      swap_in_bytes_per_second: 0,
+      swap_out_bytes_per_second: 0,
+      own_bytes: 64 * MIB,
+      worker_bytes: 118 * MIB,
+      worker_resident_bytes: 141 * MIB,
+    },
+    jobs: [job(7, { state: 'running' }, '/Users/ada/Documents/handbook', 312, 840, '/Users/ada/Documents/handbook/team/onboarding/2026-laptops-and-accounts.md')],
+    queries: [
+      query(12, 'how do I rotate the signing key', 4, [0.4, 0.3, 7.9, 3.1]),
+      query(11, '', 95, [1.1, 0.6, 22.4, null]),
+      query(10, 'borrow checker lifetimes in async traits', 260, [0.3, 0.2, 8.4, 2.7]),
+      query(9, 'vacation policy for contractors in the second year of their engagement', 640, [0.4, 0.3, 8.1, 3.4]),
+      query(8, 'first search after start', 660, [1840, 0.4, 9.2, 4.1]),
+    ],
+    index: {
+      folders: [
+        { path: '/Users/ada/Documents/handbook', files: 312, chunks: 2204, skipped: 0 },
+        { path: '/Users/ada/src/github.com/ada/very-long-project-name/docs/reference/generated', files: 1894, chunks: 18_402, skipped: 3 },
+      ],
+      skipped: [
+        { path: '/Users/ada/src/github.com/ada/very-long-project-name/docs/reference/generated/logo.png', reason: 'binary' },
+        { path: '/Users/ada/src/github.com/ada/very-long-project-name/docs/reference/generated/all.json', reason: '12.4 MB, over the limit of 4.0 MB' },
+      ],
+    },
+    waiting: 0,
+  };
+}
+
+/** What a machine tells of which nothing could be read. */
+export function nothingRead(): Snapshot['memory'] {
+  return {
+    total_bytes: null,
+    available_bytes: null,
+    pressure: null,
+    swap_used_bytes: null,
+    swap_in_bytes_per_second: null,
+    swap_out_bytes_per_second: null,
+    own_bytes: null,
+    worker_bytes: null,
+    worker_resident_bytes: null,
+  };
+}
+
+const SCENARIOS: Record<string, (snapshot: Snapshot) => void> = {
+  calm: () => {},
+  empty: (snapshot) => {
+    Object.assign(snapshot, { jobs: [], queries: [], index: { folders: [], skipped: [] }, model: MODEL_STATES.idle });
+  },
+  loading: (snapshot) => Object.assign(snapshot, { model: MODEL_STATES.loading, waiting: 3 }),
+  failed: (snapshot) => {
+    snapshot.model = MODEL_STATES.failed;
+    snapshot.jobs = [job(8, { state: 'failed', failure: { ...FAILURE, message: 'the folder `/Volumes/backup` cannot be read' } }, '/Volumes/backup', 0, null, '')];
+  },
+  critical: (snapshot) => {
+    snapshot.paused = true;
+    snapshot.jobs = [job(7, { state: 'paused' }, '/Users/ada/Documents/handbook', 312, 840, 'paused')];
+    Object.assign(snapshot.memory, {
+      available_bytes: 0.4 * GIB,
+      pressure: 'critical',
+      swap_used_bytes: 6.1 * GIB,
+      swap_in_bytes_per_second: 38 * MIB,
+      swap_out_bytes_per_second: 74.3 * MIB,
+      worker_bytes: 4.3 * GIB,
+    });
+  },
+  unread: (snapshot) => {
+    snapshot.memory = nothingRead();
+  },
+  lost: () => {},
+};
+
+const SNIPPETS: [string, string, number, Hit['found_by'], number | null][] = [
+  ['/Users/ada/Documents/handbook/security/signing-keys.md', 'To rotate the signing key, create the new pair on the hardware token first, publish its public half, and keep the old one until every client has fetched the new list. Never rotate on a Friday.', 42, 'both', 0.781],
+  ['/Users/ada/src/github.com/ada/very-long-project-name/docs/reference/generated/release/updater/configuration-of-the-updater.md', 'Replace the credentials every ninety days. The updater accepts two of them at a time so that a release signed with either is installed.', 7, 'meaning', 0.644],
+  ['/Users/ada/Documents/handbook/team/onboarding/2026-laptops-and-accounts.md', 'Ask for a key at the desk; it opens the lab, not the server room.', 118, 'words', 0.402],
+  ['/Users/ada/src/github.com/ada/very-long-project-name/docs/reference/generated/ssh.txt', 'ssh-keygen -t ed25519 -C "deploy" writes a new key pair; revoke the former one in the list of authorised keys.', 1, 'both', 0.598],
+  ['/Users/ada/Documents/handbook/runbooks/incident.md', '🔑 When a key has leaked: revoke, rotate, tell the people concerned, in this order and within the hour.', 23, 'both', 0.571],
+  ['/Users/ada/Documents/handbook/index.md', 'Security · Signing keys · Rotation calendar · Who to call', 3, 'words', null],
+];
+
+function hits(query: string): Hit[] {
+  const words = query.toLowerCase().split(/[^\p{L}\p{N}]+/u).filter((word) => word.length > 2);
+  return SNIPPETS.map(([path, snippet, line, found_by, cosine], index) => {
+    const characters = Array.from(snippet.toLowerCase());
+    const marks = words.flatMap((word) => {
+      const at = Array.from(snippet.toLowerCase().split(word)[0] ?? '').length;
+      return at < characters.length ? [{ start: at, end: at + Array.from(word).length }] : [];
+    });
+    const matched = words.filter((word) => snippet.toLowerCase().includes(word));
+    return { path, line, score: 0.0328 / (index + 1), cosine, snippet, marks, matched, found_by };
+  });
+}
+
+function history(pressureNow: Pressure | null): MemoryPoint[] {
+  return Array.from({ length: 900 }, (_, second): MemoryPoint => {
+    const wave = 0.62 + 0.06 * Math.sin(second / 70) + 0.02 * Math.sin(second / 11);
+    const climb = pressureNow === 'critical' ? Math.max(0, (second - 500) / 400) * 0.34 : 0;
+    const share = Math.min(wave + climb, 0.975);
+    const pressure: Pressure = share > 0.92 ? 'critical' : share > 0.8 ? 'warn' : 'normal';
+    return { age_seconds: 900 - second, used_bytes: share * 16 * GIB, pressure };
+  });
+}
+
+type Handlers = { [M in keyof Commands]: (params: Params<M>) => Reply<M> };
+
+export class MockPlatform implements Platform {
+  readonly kind = 'mock';
+  readonly canHide = false;
+  snapshot: Snapshot = sampleSnapshot();
+  /** What was called, for tests. */
+  readonly calls: { method: Method; params: unknown }[] = [];
+  readonly #scenario: string;
+  #watcher: Watcher | null = null;
+  #shown: (() => void) | null = null;
+
+  constructor(scenario = 'calm') {
+    this.#scenario = scenario;
+    SCENARIOS[scenario]?.(this.snapshot);
+  }
+
+  /** The answers; a test replaces those that it is about. */
+  readonly handlers: Handlers = {
+    snapshot: () => this.snapshot,
+    embed: () => ({ items: [] }),
+    index: ({ paths }) => job(9, { state: 'running' }, paths[0] ?? '', 0, null, ''),
+    forget: () => ({}),
+    search: ({ query }) => ({
+      query,
+      hits: query.startsWith('nothing') || this.#scenario === 'empty' ? [] : hits(query),
+      generation: query.startsWith('words') ? null : generation,
+      degraded: query.startsWith('words') ? 'the model’s worker is being restarted' : null,
+      searched_chunks: 20_606,
+      embedding_ms: { queue: 0.4, tokenize: 0.3, forward: 7.5, total: 8.2 },
+      search_ms: 3.1,
+      total_ms: 11.6,
+    }),
+    open: () => ({}),
+    cancel: () => ({}),
+    pause: ({ paused }) => {
+      this.push({ ...this.snapshot, paused });
+      return {};
+    },
+    models: () => ({
+      models: [
+        { id: 'all-MiniLM-L6-v2', path: '/Applications/Embedbar.app/Contents/Resources/models/bundled', bundled: true, active: true, size_bytes: 24_800_000 },
+        { id: 'qwen3-embedding-4b', path: '/Users/ada/Models/qwen3-embedding-4b', bundled: false, active: false, size_bytes: 4_280_000_000 },
+      ],
+    }),
+    activate: () => this.snapshot.model,
+    memory: () => this.snapshot.memory,
+    memory_history: () => ({ points: this.#scenario === 'unread' ? [] : history(this.snapshot.memory.pressure) }),
+    cleanup: ({ dry_run }) => {
+      const before = this.snapshot.memory;
+      const after = { ...before, available_bytes: before.available_bytes === null ? null : before.available_bytes + 0.3 * GIB };
+      return {
+        dry_run,
+        items: [
+          { action: 'ended the idle worker of `all-MiniLM-L6-v2`', freed_bytes: 118 * MIB },
+          { action: 'closed the caches of the index', freed_bytes: 14 * MIB },
+          { action: 'gave back free pages of the allocator', freed_bytes: null },
+        ],
+        before,
+        after,
+      };
+    },
+  };
+
+  async call<M extends Method>(method: M, params: Params<M>): Promise<Reply<M>> {
+    this.calls.push({ method, params });
+    return this.handlers[method](params);
+  }
+
+  watch(watcher: Watcher): () => void {
+    this.#watcher = watcher;
+    this.push(this.snapshot);
+    if (this.#scenario === 'lost') {
+      const failure: Failure = {
+        code: 'io',
+        message: 'Embedbar does not answer at `http://127.0.0.1:7744`',
+        hint: 'Start it again with `embedbar serve` and open the address that it prints.',
+        retryable: true,
+      };
+      this.connection({ state: 'lost', failure });
+    }
+    return () => (this.#watcher = null);
+  }
+
+  /** Delivers a snapshot to whoever watches. */
+  push(snapshot: Snapshot): void {
+    this.snapshot = snapshot;
+    this.#watcher?.connection({ state: 'live' });
+    this.#watcher?.snapshot(snapshot);
+  }
+
+  connection(connection: Connection): void {
+    this.#watcher?.connection(connection);
+  }
+
+  async hideWindow(): Promise<void> {}
+
+  onShown(callback: () => void): () => void {
+    this.#shown = callback;
+    return () => (this.#shown = null);
+  }
+
+  /** Brings the window to the front. */
+  show(): void {
+    this.#shown?.();
+  }
+}

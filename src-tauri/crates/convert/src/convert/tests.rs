@@ -1,0 +1,494 @@
+//! Whole conversions of small checkpoints, judged by candle's GGUF reader, and everything that must be refused.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use candle_core::quantized::gguf_file;
+use candle_core::{Device, quantized::GgmlDType};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::*;
+use crate::samples::{Numbers, Sample};
+use crate::{Pooling, TargetPrecision};
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn run(job: &Job) -> Result<Summary, ConvertError> {
+    convert(job, &mut |_| ControlFlow::Continue(()))
+}
+
+/// Writes the sample, converts it, and gives the folder (with the target `out/x.gguf`) and the result.
+fn converted(sample: &Sample, precision: TargetPrecision) -> (TempDir, Result<Summary, ConvertError>) {
+    let folder = folder();
+    sample.write(folder.path());
+    let result = run(&job(folder.path(), precision));
+    (folder, result)
+}
+
+fn job(folder: &Path, precision: TargetPrecision) -> Job {
+    fs::create_dir_all(folder.join("out")).expect("it can be made");
+    Job::new(folder, target(folder), precision)
+}
+
+fn target(folder: &Path) -> PathBuf {
+    folder.join("out/x.gguf")
+}
+
+fn refused(sample: &Sample) -> ConvertError {
+    let (folder, result) = converted(sample, TargetPrecision::Int8);
+    let left: Vec<_> = fs::read_dir(folder.path().join("out")).expect("it is there").collect();
+    assert!(left.is_empty(), "a refused conversion left {left:?}");
+    result.expect_err("it must be refused")
+}
+
+/// What candle reads: the keys, and for every tensor its type and its numbers.
+struct Read {
+    keys: HashMap<String, gguf_file::Value>,
+    tensors: HashMap<String, (GgmlDType, Vec<usize>, Vec<f32>)>,
+}
+
+fn read(path: &Path) -> Read {
+    let mut file = fs::File::open(path).expect("it is there");
+    let content = gguf_file::Content::read(&mut file).expect("candle can read it");
+    let mut read_tensor = |name: &String| {
+        let tensor = content.tensor(&mut file, name, &Device::Cpu).expect("candle can read it");
+        let numbers = tensor.dequantize(&Device::Cpu).and_then(|all| all.flatten_all()?.to_vec1());
+        (tensor.dtype(), tensor.shape().dims().to_vec(), numbers.expect("candle can dequantise it"))
+    };
+    let tensors = content.tensor_infos.keys().map(|name| (name.clone(), read_tensor(name))).collect();
+    Read { keys: content.metadata, tensors }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn farthest(one: &[f32], other: &[f32]) -> f32 {
+    assert_eq!(one.len(), other.len());
+    one.iter().zip(other).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
+}
+
+/// How far a stored number may be from the source's: nothing for F32, half an ulp for F16, half a step for Q8_0.
+fn tolerance(dtype: GgmlDType, numbers: &[f32]) -> f32 {
+    let most = numbers.iter().fold(0.0_f32, |most, number| most.max(number.abs()));
+    match dtype {
+        GgmlDType::F32 => 0.0,
+        GgmlDType::F16 => most * 2.0_f32.powi(-11),
+        _ => most / 127.0 * 0.57,
+    }
+}
+
+#[test]
+fn every_tensor_of_bert_comes_back_in_each_type_of_source_and_target() {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+        for (precision, matrix) in [(TargetPrecision::Int8, GgmlDType::Q8_0), (TargetPrecision::Fp16, GgmlDType::F16)] {
+            let sample = Sample::bert(64, dtype);
+            let (folder, summary) = converted(&sample, precision);
+            let summary = summary.expect("it is sound");
+            let found = read(&target(folder.path()));
+            assert_eq!(found.tensors.len(), 3 + 2 + 2 * 16);
+            for tensor in &summary.tensors {
+                let (stored, shape, numbers) = &found.tensors[&tensor.name];
+                let source = &sample.tensors[&tensor.source];
+                let wanted =
+                    if tensor.name == "token_embd.weight" || (tensor.name.starts_with("blk.") && shape.len() == 2) {
+                        matrix
+                    } else {
+                        GgmlDType::F32
+                    };
+                assert_eq!((*stored, shape, tensor.fell_back), (wanted, &source.shape, false), "{}", tensor.name);
+                let distance = farthest(numbers, &source.kept());
+                assert!(distance <= tolerance(*stored, &source.kept()), "{} is {distance} away", tensor.name);
+            }
+            assert_eq!(fs::metadata(target(folder.path())).expect("it is there").len(), summary.bytes_written);
+            let mut left_out = summary.left_out.clone();
+            left_out.sort();
+            assert_eq!(left_out, ["embeddings.position_ids", "pooler.dense.bias", "pooler.dense.weight"]);
+        }
+    }
+}
+
+#[test]
+fn bert_has_the_keys_and_names_that_llama_cpp_reads() {
+    let sample = Sample::bert(64, Dtype::F32);
+    let (folder, summary) = converted(&sample, TargetPrecision::Int8);
+    let found = read(&target(folder.path()));
+    let count = |key: &str| found.keys[key].to_u32().expect("a count");
+    let text = |key: &str| found.keys[key].to_string().expect("a text").clone();
+    assert_eq!(text("general.architecture"), "bert");
+    assert_eq!(text("general.name"), "x");
+    assert_eq!((count("general.file_type"), count("general.quantization_version")), (7, 2));
+    let sizes = ["block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count"];
+    assert_eq!(sizes.map(|key| count(&format!("bert.{key}"))), [2, 16, 64, 128, 4]);
+    let epsilon = found.keys["bert.attention.layer_norm_epsilon"].to_f32().expect("a number");
+    assert_eq!(epsilon.to_bits(), 1e-12_f32.to_bits());
+    assert!(!found.keys["bert.attention.causal"].to_bool().expect("a truth value"));
+    assert_eq!((count("bert.pooling_type"), count("embedbar.max_tokens")), (1, 16));
+    assert_eq!(text("embedbar.converter"), CONVERTER);
+    assert_eq!(text("embedbar.source_sha256"), summary.expect("it is sound").input_sha256);
+    for (name, source) in [
+        ("token_embd.weight", "embeddings.word_embeddings.weight"),
+        ("position_embd.weight", "embeddings.position_embeddings.weight"),
+        ("token_types.weight", "embeddings.token_type_embeddings.weight"),
+        ("token_embd_norm.bias", "embeddings.LayerNorm.bias"),
+        ("blk.1.attn_q.weight", "encoder.layer.1.attention.self.query.weight"),
+        ("blk.1.attn_k.bias", "encoder.layer.1.attention.self.key.bias"),
+        ("blk.0.attn_v.weight", "encoder.layer.0.attention.self.value.weight"),
+        ("blk.1.attn_output.weight", "encoder.layer.1.attention.output.dense.weight"),
+        ("blk.1.attn_output_norm.bias", "encoder.layer.1.attention.output.LayerNorm.bias"),
+        ("blk.1.ffn_up.weight", "encoder.layer.1.intermediate.dense.weight"),
+        ("blk.0.ffn_down.bias", "encoder.layer.0.output.dense.bias"),
+        ("blk.1.layer_output_norm.weight", "encoder.layer.1.output.LayerNorm.weight"),
+    ] {
+        let (dtype, _, numbers) = &found.tensors[name];
+        let source = &sample.tensors[source].values;
+        assert!(farthest(numbers, source) <= tolerance(*dtype, source), "{name}");
+    }
+}
+
+#[test]
+fn qwen3_comes_back_with_its_keys_from_either_form_of_its_names_and_of_its_configuration() {
+    let plain = Sample::qwen3(Dtype::BF16);
+    let mut newer = Sample::qwen3(Dtype::BF16);
+    newer.rename(|name| format!("model.{name}"));
+    newer.add("lm_head.weight", &[70, 64], Dtype::BF16);
+    let config = newer.config.as_object_mut().expect("an object");
+    config.remove("rope_theta");
+    config.remove("rope_scaling");
+    config.insert("rope_parameters".into(), serde_json::json!({"rope_theta": 1e6, "rope_type": "default"}));
+    for (sample, prefix) in [(&plain, ""), (&newer, "model.")] {
+        let (folder, summary) = converted(sample, TargetPrecision::Int8);
+        let summary = summary.expect("it is sound");
+        assert_eq!(summary.pooling, Pooling::Last);
+        let found = read(&target(folder.path()));
+        let count = |key: &str| found.keys[&format!("qwen3.{key}")].to_u32().expect("a count");
+        let sizes = ["block_count", "context_length", "embedding_length", "feed_forward_length", "pooling_type"];
+        assert_eq!(sizes.map(count), [2, 128, 64, 96, 3]);
+        let attention = ["head_count", "head_count_kv", "key_length", "value_length"];
+        assert_eq!(attention.map(|key| count(&format!("attention.{key}"))), [4, 2, 32, 32]);
+        assert_eq!(found.keys["qwen3.rope.freq_base"].to_f32().expect("a number").to_bits(), 1e6_f32.to_bits());
+        assert_eq!(found.tensors.len(), 2 + 2 * 11);
+        for (name, source) in [
+            ("token_embd.weight", "embed_tokens.weight"),
+            ("output_norm.weight", "norm.weight"),
+            ("blk.1.attn_norm.weight", "layers.1.input_layernorm.weight"),
+            ("blk.1.ffn_norm.weight", "layers.1.post_attention_layernorm.weight"),
+            ("blk.0.attn_output.weight", "layers.0.self_attn.o_proj.weight"),
+            ("blk.0.attn_k_norm.weight", "layers.0.self_attn.k_norm.weight"),
+            ("blk.1.ffn_gate.weight", "layers.1.mlp.gate_proj.weight"),
+            ("blk.1.ffn_down.weight", "layers.1.mlp.down_proj.weight"),
+        ] {
+            let source = &sample.tensors[&format!("{prefix}{source}")];
+            let (dtype, shape, numbers) = &found.tensors[name];
+            assert_eq!(shape, &source.shape, "{name}");
+            assert!(farthest(numbers, &source.kept()) <= tolerance(*dtype, &source.kept()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn old_names_a_prefix_and_shards_change_nothing_in_the_tensors() {
+    let plain = Sample::bert(64, Dtype::F32);
+    let (plain_folder, summary) = converted(&plain, TargetPrecision::Int8);
+    summary.expect("it is sound");
+    let wanted = read(&target(plain_folder.path()));
+    let mut renamed = Sample::bert(64, Dtype::F32);
+    renamed.rename(|name| {
+        let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        format!("bert.{old}")
+    });
+    let sharded_folder = folder();
+    renamed.write_sharded(sharded_folder.path());
+    let summary = run(&job(sharded_folder.path(), TargetPrecision::Int8)).expect("it is sound");
+    let found = read(&target(sharded_folder.path()));
+    assert!(found.tensors == wanted.tensors, "the tensors differ");
+    // The definition that the summary gives, with sha256 from another path through the code.
+    let lines: String = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+        .map(|name| {
+            let bytes = fs::read(sharded_folder.path().join(name)).expect("it is there");
+            format!("{}  {name}\n", sha256(&bytes))
+        })
+        .concat();
+    assert_eq!(summary.input_sha256, sha256(lines.as_bytes()));
+}
+
+#[test]
+fn the_same_source_gives_the_same_bytes_and_the_sums_are_those_of_the_files() {
+    let sample = Sample::bert(64, Dtype::BF16);
+    let (one, first) = converted(&sample, TargetPrecision::Int8);
+    let (other, second) = converted(&sample, TargetPrecision::Int8);
+    let bytes = fs::read(target(one.path())).expect("it is there");
+    assert!(bytes == fs::read(target(other.path())).expect("it is there"));
+    let first = first.expect("it is sound");
+    assert_eq!(first, second.expect("it is sound"));
+    assert_eq!(first.output_sha256, sha256(&bytes));
+    let source = fs::read(one.path().join("model.safetensors")).expect("it is there");
+    assert_eq!(first.input_sha256, sha256(&source));
+    assert_eq!(fs::read(one.path().join("out/tokenizer.json")).expect("it is there"), b"{\"version\":\"1.0\"}");
+}
+
+#[test]
+fn a_tensor_of_many_blocks_is_the_same_as_its_rows_one_by_one() {
+    let mut sample = Sample::bert(64, Dtype::F32);
+    // 16.4 MB: rows do not divide into blocks evenly, and the last block is short.
+    let rows = BLOCK_ROWS * 3 + 777;
+    sample.add("embeddings.word_embeddings.weight", &[rows, 64], Dtype::F32);
+    sample.config["vocab_size"] = rows.into();
+    let (folder, summary) = converted(&sample, TargetPrecision::Fp16);
+    summary.expect("it is sound");
+    let found = read(&target(folder.path()));
+    let source = sample.tensors["embeddings.word_embeddings.weight"].values.iter();
+    let wanted: Vec<f32> = source.map(|number| half::f16::from_f32(*number).to_f32()).collect();
+    assert!(found.tensors["token_embd.weight"].2 == wanted, "the numbers differ");
+}
+
+const BLOCK_ROWS: usize = stream::BLOCK_BYTES / (64 * 4);
+
+#[test]
+fn rows_that_do_not_divide_into_blocks_are_stored_as_f16_and_reported() {
+    let (folder, summary) = converted(&Sample::bert(24, Dtype::F32), TargetPrecision::Int8);
+    let summary = summary.expect("it is sound");
+    let found = read(&target(folder.path()));
+    let matrices: Vec<&TensorSummary> = summary.tensors.iter().filter(|tensor| tensor.stored_as == "F16").collect();
+    assert_eq!(matrices.len(), 1 + 2 * 6, "the table and six matrices a layer");
+    assert!(matrices.iter().all(|tensor| tensor.fell_back && found.tensors[&tensor.name].0 == GgmlDType::F16));
+}
+
+#[test]
+fn what_the_job_says_wins_over_what_the_checkpoint_says() {
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.files.insert("sentence_bert_config.json".into(), r#"{"max_seq_length": 12}"#.into());
+    let folder = folder();
+    sample.write(folder.path());
+    let said = run(&job(folder.path(), TargetPrecision::Int8)).expect("it is sound");
+    assert_eq!((said.pooling, said.max_tokens), (Pooling::Mean, 12));
+    let wanted = Job { pooling: Some(Pooling::Cls), max_tokens: Some(9), ..job(folder.path(), TargetPrecision::Int8) };
+    let said = run(&wanted).expect("it is sound");
+    assert_eq!((said.pooling, said.max_tokens), (Pooling::Cls, 9));
+    let found = read(&target(folder.path()));
+    assert_eq!(found.keys["bert.pooling_type"].to_u32().expect("a count"), 2);
+    assert_eq!(found.keys["embedbar.max_tokens"].to_u32().expect("a count"), 9);
+    let too_long = Job { max_tokens: Some(17), ..wanted };
+    assert!(matches!(run(&too_long), Err(ConvertError::BadConfig { .. })));
+}
+
+#[test]
+fn tensors_that_are_unknown_missing_or_doubled_are_refused_by_name() {
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.add("encoder.layer.0.adapter.weight", &[64, 64], Dtype::F32);
+    let error = refused(&sample);
+    assert!(matches!(&error, ConvertError::UnknownTensor { tensor, .. } if tensor == "encoder.layer.0.adapter.weight"));
+
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.tensors.remove("encoder.layer.1.output.dense.bias");
+    let error = refused(&sample);
+    assert!(
+        matches!(&error, ConvertError::MissingTensor { tensor, .. } if tensor == "encoder.layer.1.output.dense.bias")
+    );
+
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.add("bert.embeddings.LayerNorm.bias", &[64], Dtype::F32);
+    let error = refused(&sample);
+    assert!(
+        matches!(&error, ConvertError::DuplicateTensor { tensor, .. } if tensor.ends_with("embeddings.LayerNorm.bias"))
+    );
+
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.config["num_hidden_layers"] = 1.into();
+    let error = refused(&sample);
+    assert!(matches!(&error, ConvertError::UnknownTensor { tensor, .. } if tensor.starts_with("encoder.layer.1.")));
+}
+
+#[test]
+fn wrong_shapes_and_types_are_refused_by_name() {
+    let name = "encoder.layer.0.intermediate.dense.weight";
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.add(name, &[64, 128], Dtype::F32);
+    let error = refused(&sample);
+    let shapes = |found: &[usize], wanted: &[usize]| found == [64, 128] && wanted == [128, 64];
+    assert!(
+        matches!(&error, ConvertError::TensorShape { tensor, found, wanted, .. } if tensor == name && shapes(found, wanted)),
+        "{error}"
+    );
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.add(name, &[128, 64], Dtype::I64);
+    assert!(matches!(refused(&sample), ConvertError::TensorType { tensor, .. } if tensor == name));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_with_tensor_and_row() {
+    for (dtype, bad) in [(Dtype::F32, f32::NAN), (Dtype::F16, f32::INFINITY), (Dtype::BF16, f32::NEG_INFINITY)] {
+        for (name, place, at) in
+            [("encoder.layer.1.output.dense.weight", 128 * 3 + 5, 3), ("embeddings.LayerNorm.bias", 7, 0)]
+        {
+            let mut sample = Sample::bert(64, dtype);
+            sample.tensors.get_mut(name).expect("it is there").values[place] = bad;
+            let error = refused(&sample);
+            assert!(
+                matches!(&error, ConvertError::NotFinite { tensor, row, .. } if tensor == name && *row == at),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_weight_that_the_target_cannot_hold_is_refused() {
+    let mut sample = Sample::bert(64, Dtype::BF16);
+    sample.tensors.get_mut("embeddings.word_embeddings.weight").expect("it is there").values[64 * 9] = 1e6;
+    let (folder, result) = converted(&sample, TargetPrecision::Fp16);
+    assert!(matches!(result, Err(ConvertError::OutOfRange { row: 9, stored_as: "F16", .. })));
+    run(&job(folder.path(), TargetPrecision::Int8)).expect("a scale per block holds it");
+}
+
+#[test]
+fn files_that_are_missing_cut_short_or_of_another_kind_are_refused() {
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let folder = folder();
+        Sample::bert(64, Dtype::F32).write(folder.path());
+        fs::remove_file(folder.path().join(file)).expect("it is there");
+        let error = run(&job(folder.path(), TargetPrecision::Int8)).expect_err("a file is missing");
+        assert!(matches!(&error, ConvertError::Missing { path } if path.ends_with(file)), "{error}");
+    }
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let weights = folder.path().join("model.safetensors");
+    let bytes = fs::read(&weights).expect("it is there");
+    fs::write(&weights, &bytes[..bytes.len() - 1]).expect("it can be written");
+    assert!(matches!(run(&job(folder.path(), TargetPrecision::Int8)), Err(ConvertError::Corrupt { .. })));
+
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.config["model_type"] = "gpt2".into();
+    assert!(
+        matches!(refused(&sample), ConvertError::UnknownArchitecture { architecture, .. } if architecture == "gpt2")
+    );
+    for (key, value) in
+        [("hidden_act", "relu"), ("position_embedding_type", "relative_key"), ("quantization_config", "x")]
+    {
+        let mut sample = Sample::bert(64, Dtype::F32);
+        sample.config[key] = value.into();
+        assert!(matches!(refused(&sample), ConvertError::Unsupported { what, .. } if what.contains(value)), "{key}");
+    }
+    let mut sample = Sample::bert(64, Dtype::F32);
+    sample.files.remove("1_Pooling/config.json");
+    assert!(matches!(refused(&sample), ConvertError::UnknownPooling { .. }));
+}
+
+#[test]
+fn an_index_that_leads_out_of_the_folder_or_names_what_is_not_there_is_refused() {
+    for (shard, wanted) in [("../model.safetensors", "name"), ("/etc/passwd", "name"), ("x.safetensors", "no")] {
+        let folder = folder();
+        Sample::bert(64, Dtype::F32).write_sharded(folder.path());
+        let index = serde_json::json!({"weight_map": {"a": shard}}).to_string();
+        fs::write(folder.path().join("model.safetensors.index.json"), index).expect("it can be written");
+        let error = run(&job(folder.path(), TargetPrecision::Int8)).expect_err("it must be refused");
+        let refused = matches!(error, ConvertError::Corrupt { .. } | ConvertError::Missing { .. });
+        assert!(refused && error.to_string().contains(wanted), "{error}");
+    }
+}
+
+#[test]
+fn a_target_of_another_kind_is_refused() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    fs::create_dir(folder.path().join("folder.gguf")).expect("it can be made");
+    for name in ["x.bin", "x", "folder.gguf"] {
+        let job = Job::new(folder.path(), folder.path().join(name), TargetPrecision::Int8);
+        assert!(matches!(run(&job), Err(ConvertError::BadTarget { .. })), "{name}");
+    }
+}
+
+#[test]
+fn progress_grows_to_its_total() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let mut seen: Vec<Progress> = Vec::new();
+    let summary = convert(&job(folder.path(), TargetPrecision::Int8), &mut |progress| {
+        seen.push(progress);
+        ControlFlow::Continue(())
+    });
+    let summary = summary.expect("it is sound");
+    assert!(seen.windows(2).all(|pair| pair[0].bytes_done < pair[1].bytes_done));
+    let last = seen.last().expect("there was progress");
+    assert_eq!((last.bytes_done, last.bytes_total), (last.bytes_total, summary.bytes_read + summary.bytes_written));
+    assert!(seen.iter().any(|progress| progress.tensor == "blk.1.ffn_down.weight"));
+}
+
+#[test]
+fn cancelling_at_any_moment_leaves_the_old_model_and_nothing_else() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let job = job(folder.path(), TargetPrecision::Int8);
+    fs::write(&job.target, "the old model").expect("it can be written");
+    for stop in 1.. {
+        let mut calls = 0;
+        let result = convert(&job, &mut |_| {
+            calls += 1;
+            if calls == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if result.is_ok() {
+            assert!(stop > 30, "every block was a place to cancel, there were {stop}");
+            break;
+        }
+        assert!(matches!(result, Err(ConvertError::Cancelled { .. })));
+        assert_eq!(fs::read(&job.target).expect("it is there"), b"the old model");
+        assert_eq!(fs::read_dir(folder.path().join("out")).expect("it is there").count(), 1);
+    }
+    assert_ne!(fs::read(&job.target).expect("it is there"), b"the old model");
+}
+
+/// The child of the next test: converts and, in the middle of it, says so and waits to be killed.
+#[test]
+fn a_victim_for_the_next_test() {
+    let Some(folder) = std::env::var_os("EMBEDBAR_TEST_VICTIM") else { return };
+    let mut calls = 0;
+    let result = convert(&job(Path::new(&folder), TargetPrecision::Int8), &mut |_| {
+        calls += 1;
+        if calls == 20 {
+            println!("\nhalf way");
+            std::thread::sleep(std::time::Duration::from_mins(1));
+        }
+        ControlFlow::Continue(())
+    });
+    result.expect("it is sound");
+}
+
+#[test]
+fn a_conversion_that_is_killed_leaves_the_old_model_and_the_next_one_clears_up() {
+    let folder = folder();
+    let sample = Sample::bert(64, Dtype::F32);
+    sample.write(folder.path());
+    let job = job(folder.path(), TargetPrecision::Int8);
+    fs::write(&job.target, "the old model").expect("it can be written");
+    let mut victim = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "convert::tests::a_victim_for_the_next_test", "--nocapture"])
+        .env("EMBEDBAR_TEST_VICTIM", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    let mut lines = BufReader::new(victim.stdout.take().expect("it is piped")).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line == "half way")), "the victim ended early");
+    assert!(matches!(run(&job), Err(ConvertError::Busy { .. })), "the victim holds the lock");
+    victim.kill().expect("it can be killed");
+    victim.wait().expect("it has ended");
+    assert_eq!(fs::read(&job.target).expect("it is there"), b"the old model");
+    let debris = folder.path().join("out/.x.gguf.partial");
+    assert!(fs::metadata(&debris).expect("it was killed half way").len() > 0);
+    run(&job).expect("it is sound");
+    assert!(!debris.exists());
+    let (clean, _) = converted(&sample, TargetPrecision::Int8);
+    assert!(fs::read(&job.target).expect("it is there") == fs::read(target(clean.path())).expect("it is there"));
+}
+
+#[test]
+fn a_tensor_is_kept_as_the_type_of_its_source_keeps_it() {
+    // Guards the guard: a wrong expectation here would let a wrong decoder pass above.
+    let numbers = Numbers { shape: vec![1], values: vec![0.1], dtype: Dtype::BF16 };
+    assert_ne!(numbers.kept(), numbers.values);
+}

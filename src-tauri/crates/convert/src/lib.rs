@@ -1,0 +1,37 @@
+//! Streams a checkpoint into a smaller one: safetensors in, GGUF out, a few row blocks in memory at a time.
+//!
+//! Data flow, one module each:
+//!
+//! ```text
+//! checkpoint ─► plan ─► stream ─► quantise ─► output
+//!  (headers)   (names,  (pread,   (one row    (partial file,
+//!               shapes)  sha256)   at a time)   then rename)
+//! ```
+//!
+//! [`convert`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to the
+//! thread that quantises and writes them. Tensors are written in the order in which the source holds them, so that one
+//! sequential pass over the source both converts it and takes its sha256. The same source and [`Job`] give the same bytes.
+//!
+//! What this is not: it knows nothing of running a model, downloads nothing, and does not decide which precision is wanted.
+//! Where a checkpoint leaves room for doubt (a tensor without a place, a pooling that is written nowhere) it refuses.
+
+pub mod bundled;
+mod checkpoint;
+mod configuration;
+mod convert;
+mod decode;
+mod error;
+mod gguf;
+mod job;
+mod output;
+mod plan;
+mod quantise;
+#[cfg(test)]
+mod samples;
+mod sidecar;
+mod stream;
+
+pub use convert::{CONVERTER, convert};
+pub use error::ConvertError;
+pub use job::{Job, Pooling, Progress, Summary, TargetPrecision, TensorSummary};
+pub use stream::BLOCK_BYTES;

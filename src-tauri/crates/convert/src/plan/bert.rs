@@ -1,0 +1,93 @@
+//! BERT encoders: MiniLM, bge, e5 (English), gte, arctic-embed.
+
+use serde_json::json;
+
+use super::{Blueprint, Part, Recognised, Role};
+use crate::ConvertError;
+use crate::configuration::Configuration;
+use crate::gguf::Value;
+
+pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
+    // The target has no key for any of these, so only what a reader of `bert` files assumes can be expressed.
+    configuration.only("hidden_act", &json!("gelu"))?;
+    configuration.only("position_embedding_type", &json!("absolute"))?;
+    configuration.only("is_decoder", &json!(false))?;
+    let layers = configuration.count("num_hidden_layers", 1..=512)?;
+    let width = configuration.count("hidden_size", 1..=65_536)?;
+    let inner = configuration.count("intermediate_size", 1..=1_048_576)?;
+    let heads = configuration.count("num_attention_heads", 1..=4096)?;
+    let vocabulary = configuration.count("vocab_size", 1..=4_194_304)?;
+    let context = configuration.count("max_position_embeddings", 1..=1_048_576)?;
+    let types = configuration.count_or("type_vocab_size", 2, 1..=1024)?;
+    let epsilon = configuration.positive_or("layer_norm_eps", 1e-12)?;
+    if !width.is_multiple_of(heads) {
+        let problem = format!("`{heads}` heads do not divide a width of `{width}`");
+        return Err(ConvertError::config(&configuration.path, "num_attention_heads", problem));
+    }
+    Ok(Blueprint {
+        architecture: "bert",
+        keys: vec![
+            ("block_count", Value::U32(layers)),
+            ("context_length", Value::U32(context)),
+            ("embedding_length", Value::U32(width)),
+            ("feed_forward_length", Value::U32(inner)),
+            ("attention.head_count", Value::U32(heads)),
+            ("attention.layer_norm_epsilon", Value::F32(epsilon)),
+            ("attention.causal", Value::Bool(false)),
+        ],
+        parts: parts(layers as usize, width as usize, inner as usize, [vocabulary, context, types].map(|n| n as usize)),
+        context,
+        pooling: None,
+        recognise,
+    })
+}
+
+fn parts(layers: usize, width: usize, inner: usize, tables: [usize; 3]) -> Vec<Part> {
+    let [vocabulary, context, types] = tables;
+    let part = |source: &str, target: &str, shape: &[usize], role| Part {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        shape: shape.to_vec(),
+        role,
+    };
+    let mut parts = vec![
+        part("embeddings.word_embeddings.weight", "token_embd.weight", &[vocabulary, width], Role::Matrix),
+        part("embeddings.position_embeddings.weight", "position_embd.weight", &[context, width], Role::Exact),
+        part("embeddings.token_type_embeddings.weight", "token_types.weight", &[types, width], Role::Exact),
+    ];
+    let mut pair = |source: &str, target: &str, shape: &[usize]| {
+        let role = if shape.len() == 2 { Role::Matrix } else { Role::Exact };
+        parts.push(part(&format!("{source}.weight"), &format!("{target}.weight"), shape, role));
+        parts.push(part(&format!("{source}.bias"), &format!("{target}.bias"), &shape[..1], Role::Exact));
+    };
+    pair("embeddings.LayerNorm", "token_embd_norm", &[width]);
+    for layer in 0..layers {
+        let mut pair = |source: &str, target: &str, shape: &[usize]| {
+            pair(&format!("encoder.layer.{layer}.{source}"), &format!("blk.{layer}.{target}"), shape);
+        };
+        pair("attention.self.query", "attn_q", &[width, width]);
+        pair("attention.self.key", "attn_k", &[width, width]);
+        pair("attention.self.value", "attn_v", &[width, width]);
+        pair("attention.output.dense", "attn_output", &[width, width]);
+        pair("attention.output.LayerNorm", "attn_output_norm", &[width]);
+        pair("intermediate.dense", "ffn_up", &[inner, width]);
+        pair("output.dense", "ffn_down", &[width, inner]);
+        pair("output.LayerNorm", "layer_output_norm", &[width]);
+    }
+    parts
+}
+
+fn recognise(name: &str) -> Recognised {
+    let name = name.strip_prefix("bert.").unwrap_or(name);
+    if name.starts_with("pooler.") || matches!(name, "embeddings.position_ids" | "embeddings.token_type_ids") {
+        return Recognised::LeftOut;
+    }
+    // Checkpoints that once came from TensorFlow keep its names for a norm's weight and bias.
+    Recognised::Part(if let Some(norm) = name.strip_suffix(".gamma") {
+        format!("{norm}.weight")
+    } else if let Some(norm) = name.strip_suffix(".beta") {
+        format!("{norm}.bias")
+    } else {
+        name.to_owned()
+    })
+}

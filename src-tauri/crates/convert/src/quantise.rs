@@ -1,0 +1,55 @@
+//! From numbers to stored bytes: one module per type, all behind [`Quantiser`].
+//!
+//! A quantiser sees one row at a time and keeps nothing between rows, so rows may be handed to it in any blocks. What a type
+//! is called in a GGUF file is part of it, because these types are GGUF's own.
+
+mod full;
+mod half;
+mod q8_0;
+
+use crate::TargetPrecision;
+
+/// A number that the type cannot hold. The caller knows which tensor and row it is in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct OutOfRange;
+
+/// Stores rows in one type.
+pub(crate) trait Quantiser: Send + Sync {
+    /// What GGUF calls the type, such as `Q8_0`.
+    fn name(&self) -> &'static str;
+
+    /// GGUF's number for the type.
+    fn ggml_type(&self) -> u32;
+
+    /// Numbers that are stored together; a row must be a whole number of them.
+    fn block(&self) -> usize;
+
+    /// Bytes that one block takes.
+    fn block_bytes(&self) -> usize;
+
+    /// Appends the bytes of `row`, whose numbers are finite.
+    fn encode(&self, row: &[f32], out: &mut Vec<u8>) -> Result<(), OutOfRange>;
+}
+
+/// What stores a matrix with rows of `row` numbers in the wanted precision, and whether it is a wider type than asked because
+/// the rows do not divide into its blocks.
+pub(crate) fn for_matrix(precision: TargetPrecision, row: usize) -> (&'static dyn Quantiser, bool) {
+    let wanted: &'static dyn Quantiser = match precision {
+        TargetPrecision::Fp16 => &half::F16,
+        TargetPrecision::Int8 => &q8_0::Q8_0,
+    };
+    if row.is_multiple_of(wanted.block()) { (wanted, false) } else { (&half::F16, true) }
+}
+
+/// What stores norms, biases and small tables.
+pub(crate) fn exact() -> &'static dyn Quantiser {
+    &full::F32
+}
+
+/// llama.cpp's number for a file whose matrices have this precision.
+pub(crate) fn file_type(precision: TargetPrecision) -> u32 {
+    match precision {
+        TargetPrecision::Fp16 => 1,
+        TargetPrecision::Int8 => 7,
+    }
+}

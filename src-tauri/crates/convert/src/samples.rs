@@ -1,0 +1,175 @@
+//! Small checkpoints with the real structure and random weights, for tests. Written by the safetensors crate.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+
+/// A checkpoint in memory that a test may damage before it is written.
+pub(crate) struct Sample {
+    pub(crate) config: Value,
+    pub(crate) tensors: BTreeMap<String, Numbers>,
+    /// Files beside it.
+    pub(crate) files: BTreeMap<String, String>,
+}
+
+/// A tensor's numbers before they get a type.
+#[derive(Clone)]
+pub(crate) struct Numbers {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
+    pub(crate) dtype: Dtype,
+}
+
+impl Numbers {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let values = self.values.iter();
+        match self.dtype {
+            Dtype::F16 => values.flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
+            Dtype::BF16 => values.flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+            Dtype::I64 => values.flat_map(|value| (*value as i64).to_le_bytes()).collect(),
+            _ => values.flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+
+    /// The numbers as the type keeps them.
+    pub(crate) fn kept(&self) -> Vec<f32> {
+        let values = self.values.iter();
+        match self.dtype {
+            Dtype::F16 => values.map(|value| f16::from_f32(*value).to_f32()).collect(),
+            Dtype::BF16 => values.map(|value| bf16::from_f32(*value).to_f32()).collect(),
+            _ => self.values.clone(),
+        }
+    }
+}
+
+impl Sample {
+    /// Two layers of BERT, `width` wide, its intermediate layer twice that.
+    pub(crate) fn bert(width: usize, dtype: Dtype) -> Self {
+        let config = json!({
+            "model_type": "bert", "hidden_act": "gelu", "num_hidden_layers": 2, "hidden_size": width,
+            "intermediate_size": 2 * width, "num_attention_heads": 4, "vocab_size": 50, "max_position_embeddings": 16,
+            "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+        });
+        let mut sample = Self::new(config);
+        for (table, rows) in [("word", 50), ("position", 16), ("token_type", 2)] {
+            sample.add(&format!("embeddings.{table}_embeddings.weight"), &[rows, width], dtype);
+        }
+        sample.add_pair("embeddings.LayerNorm", &[width], dtype);
+        for layer in 0..2 {
+            for part in ["self.query", "self.key", "self.value", "output.dense"] {
+                sample.add_pair(&format!("encoder.layer.{layer}.attention.{part}"), &[width, width], dtype);
+            }
+            sample.add_pair(&format!("encoder.layer.{layer}.attention.output.LayerNorm"), &[width], dtype);
+            sample.add_pair(&format!("encoder.layer.{layer}.intermediate.dense"), &[2 * width, width], dtype);
+            sample.add_pair(&format!("encoder.layer.{layer}.output.dense"), &[width, 2 * width], dtype);
+            sample.add_pair(&format!("encoder.layer.{layer}.output.LayerNorm"), &[width], dtype);
+        }
+        sample.add_pair("pooler.dense", &[width, width], dtype);
+        sample.add("embeddings.position_ids", &[1, 16], Dtype::I64);
+        sample.files.insert("1_Pooling/config.json".into(), json!({"pooling_mode_mean_tokens": true}).to_string());
+        sample
+    }
+
+    /// Two layers of Qwen3 with grouped queries; a head is wider than the width divided by the heads.
+    pub(crate) fn qwen3(dtype: Dtype) -> Self {
+        let config = json!({
+            "model_type": "qwen3", "hidden_act": "silu", "num_hidden_layers": 2, "hidden_size": 64, "head_dim": 32,
+            "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 70,
+            "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "rope_scaling": null,
+            "attention_bias": false, "use_sliding_window": false, "tie_word_embeddings": true,
+        });
+        let mut sample = Self::new(config);
+        sample.add("embed_tokens.weight", &[70, 64], dtype);
+        sample.add("norm.weight", &[64], dtype);
+        for layer in 0..2 {
+            for (part, shape) in [
+                ("input_layernorm", &[64][..]),
+                ("post_attention_layernorm", &[64]),
+                ("self_attn.q_proj", &[128, 64]),
+                ("self_attn.k_proj", &[64, 64]),
+                ("self_attn.v_proj", &[64, 64]),
+                ("self_attn.o_proj", &[64, 128]),
+                ("self_attn.q_norm", &[32]),
+                ("self_attn.k_norm", &[32]),
+                ("mlp.gate_proj", &[96, 64]),
+                ("mlp.up_proj", &[96, 64]),
+                ("mlp.down_proj", &[64, 96]),
+            ] {
+                sample.add(&format!("layers.{layer}.{part}.weight"), shape, dtype);
+            }
+        }
+        sample
+    }
+
+    fn new(config: Value) -> Self {
+        let files = BTreeMap::from([("tokenizer.json".to_owned(), "{\"version\":\"1.0\"}".to_owned())]);
+        Self { config, tensors: BTreeMap::new(), files }
+    }
+
+    /// Adds a tensor with numbers that look like weights and depend on its name only.
+    pub(crate) fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype) {
+        let mut state = name
+            .bytes()
+            .fold(0x9e37_79b9_7f4a_7c15_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let values = (0..shape.iter().product()).map(|_| (uniform() + uniform() + uniform()) * 0.1).collect();
+        self.tensors.insert(name.to_owned(), Numbers { shape: shape.to_vec(), values, dtype });
+    }
+
+    fn add_pair(&mut self, name: &str, shape: &[usize], dtype: Dtype) {
+        self.add(&format!("{name}.weight"), shape, dtype);
+        self.add(&format!("{name}.bias"), &shape[..1], dtype);
+    }
+
+    /// Gives every tensor another name.
+    pub(crate) fn rename(&mut self, rename: impl Fn(&str) -> String) {
+        self.tensors = std::mem::take(&mut self.tensors).into_iter().map(|(name, it)| (rename(&name), it)).collect();
+    }
+
+    /// Writes it with all tensors in one file.
+    pub(crate) fn write(&self, folder: &Path) {
+        self.write_sidecars(folder);
+        write_weights(&folder.join("model.safetensors"), self.tensors.iter());
+    }
+
+    /// Writes it in two shards and their index.
+    pub(crate) fn write_sharded(&self, folder: &Path) {
+        self.write_sidecars(folder);
+        let shard = |index: usize| format!("model-0000{}-of-00002.safetensors", index % 2 + 1);
+        for part in 0..2 {
+            let tensors = self.tensors.iter().enumerate().filter(|(index, _)| index % 2 == part).map(|(_, pair)| pair);
+            write_weights(&folder.join(shard(part)), tensors);
+        }
+        let map: BTreeMap<&String, String> =
+            self.tensors.keys().enumerate().map(|(index, name)| (name, shard(index))).collect();
+        let index = json!({"metadata": {}, "weight_map": map}).to_string();
+        fs::write(folder.join("model.safetensors.index.json"), index).expect("it can be written");
+    }
+
+    fn write_sidecars(&self, folder: &Path) {
+        fs::write(folder.join("config.json"), self.config.to_string()).expect("it can be written");
+        for (name, text) in &self.files {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+            fs::write(path, text).expect("it can be written");
+        }
+    }
+}
+
+fn write_weights<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Numbers)>) {
+    let bytes: Vec<(&String, &Numbers, Vec<u8>)> =
+        tensors.map(|(name, numbers)| (name, numbers, numbers.bytes())).collect();
+    let views = bytes.iter().map(|(name, numbers, bytes)| {
+        let view = TensorView::new(numbers.dtype, numbers.shape.clone(), bytes).expect("its size fits its shape");
+        (name.as_str(), view)
+    });
+    fs::write(path, safetensors::serialize(views, None).expect("it can be serialised")).expect("it can be written");
+}

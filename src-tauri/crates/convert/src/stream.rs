@@ -1,0 +1,191 @@
+//! Reads a checkpoint once from its first byte to its last, in blocks, and takes its sha256 on the way.
+//!
+//! Reading and hashing run in a thread of their own while the caller quantises and writes. Blocks wait in a queue of fixed
+//! length and their buffers come back to be used again, so memory is a handful of blocks whatever the checkpoint's size.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+
+use sha2::{Digest, Sha256};
+
+use crate::ConvertError;
+use crate::checkpoint::{Checkpoint, Shard};
+use crate::plan::{self, Plan};
+
+/// Bytes of the source in one block at most. Larger blocks make nothing faster; smaller ones fit the processor's cache.
+pub const BLOCK_BYTES: usize = 4 << 20;
+
+/// Blocks that wait between the reader and the caller.
+const QUEUE: usize = 2;
+
+/// Consecutive bytes of a weight file: whole rows of a tensor that is wanted, or anything that is only hashed.
+pub(crate) struct Block {
+    /// Index of the wanted tensor in the plan.
+    pub(crate) planned: Option<usize>,
+    /// The first row in it.
+    pub(crate) first_row: usize,
+    /// The rows.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The sha256 of a checkpoint's weight files.
+pub(crate) struct Hashes {
+    of_shards: Vec<String>,
+}
+
+impl Hashes {
+    /// One sha256 for all: see [`crate::Summary::input_sha256`].
+    pub(crate) fn combined(&self, checkpoint: &Checkpoint) -> String {
+        if let [only] = self.of_shards.as_slice() {
+            return only.clone();
+        }
+        let mut hash = Sha256::new();
+        for (shard, sha256) in checkpoint.shards.iter().zip(&self.of_shards) {
+            hash.update(format!("{sha256}  {}\n", shard.name));
+        }
+        hexadecimal(hash)
+    }
+}
+
+/// Hands every block of the checkpoint to `take`, in the order of the files' bytes, until it fails.
+pub(crate) fn blocks(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    mut take: impl FnMut(&Block) -> Result<(), ConvertError>,
+) -> Result<Hashes, ConvertError> {
+    thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let (give_back, spare) = channel();
+        let reader = scope.spawn(move || Reader { sender, spare }.read_all(checkpoint, plan));
+        let taken = consume(receiver, &give_back, &mut take);
+        let hashes = reader.join().expect("the reader does not panic. This is a bug.");
+        // Where taking failed, the reader only stopped because nobody listened any more.
+        taken.and(hashes)
+    })
+}
+
+fn consume(
+    receiver: Receiver<Block>,
+    give_back: &Sender<Vec<u8>>,
+    take: &mut impl FnMut(&Block) -> Result<(), ConvertError>,
+) -> Result<(), ConvertError> {
+    for block in receiver {
+        take(&block)?;
+        // The reader may be done already; then the buffer is simply freed.
+        let _ = give_back.send(block.bytes);
+    }
+    Ok(())
+}
+
+struct Reader {
+    sender: SyncSender<Block>,
+    spare: Receiver<Vec<u8>>,
+}
+
+/// Nobody wants further blocks.
+struct Stopped;
+
+impl Reader {
+    fn read_all(&self, checkpoint: &Checkpoint, plan: &Plan) -> Result<Hashes, ConvertError> {
+        let mut planned = plan.tensors.iter().enumerate().peekable();
+        let mut of_shards = Vec::with_capacity(checkpoint.shards.len());
+        for (shard_index, shard) in checkpoint.shards.iter().enumerate() {
+            let mut hash = Sha256::new();
+            let mut go_on = self.read_span(shard, &mut hash, &Span::bytes(0, shard.data_start))?;
+            for (tensor_index, tensor) in shard.tensors.iter().enumerate() {
+                let mut span = Span::bytes(tensor.offset, tensor.bytes);
+                // The plan is in the same order.
+                if let Some((index, _)) =
+                    planned.next_if(|(_, planned)| (planned.shard, planned.tensor) == (shard_index, tensor_index))
+                {
+                    span.row_bytes = tensor.bytes as usize / plan::rows(&tensor.shape);
+                    span.planned = Some(index);
+                }
+                if go_on.is_ok() {
+                    go_on = self.read_span(shard, &mut hash, &span)?;
+                }
+            }
+            of_shards.push(hexadecimal(hash));
+            if go_on.is_err() {
+                break;
+            }
+        }
+        Ok(Hashes { of_shards })
+    }
+
+    fn read_span(&self, shard: &Shard, hash: &mut Sha256, span: &Span) -> Result<Result<(), Stopped>, ConvertError> {
+        let rows_per_block = (BLOCK_BYTES / span.row_bytes).max(1);
+        let (mut done, mut first_row) = (0, 0);
+        while done < span.bytes {
+            let length = (span.bytes - done).min((rows_per_block * span.row_bytes) as u64);
+            let mut bytes = self.spare.try_recv().unwrap_or_default();
+            bytes.resize(length as usize, 0);
+            shard.file.read_exact_at(&mut bytes, span.offset + done).map_err(ConvertError::reading(&shard.path))?;
+            hash.update(&bytes);
+            if self.sender.send(Block { planned: span.planned, first_row, bytes }).is_err() {
+                return Ok(Err(Stopped));
+            }
+            done += length;
+            first_row += rows_per_block;
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// What to read next.
+struct Span {
+    offset: u64,
+    bytes: u64,
+    /// Blocks are whole multiples of this.
+    row_bytes: usize,
+    planned: Option<usize>,
+}
+
+impl Span {
+    fn bytes(offset: u64, bytes: u64) -> Self {
+        Self { offset, bytes, row_bytes: 1, planned: None }
+    }
+}
+
+/// The sha256 of a whole file, `step` being told the bytes after each block.
+pub(crate) fn sha256_of(
+    file: &File,
+    path: &Path,
+    mut step: impl FnMut(u64) -> Result<(), ConvertError>,
+) -> Result<String, ConvertError> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BLOCK_BYTES];
+    let mut offset = 0;
+    loop {
+        let count = file.read_at(&mut buffer, offset).map_err(ConvertError::reading(path))?;
+        if count == 0 {
+            return Ok(hexadecimal(hash));
+        }
+        hash.update(&buffer[..count]);
+        offset += count as u64;
+        step(count as u64)?;
+    }
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a text takes whatever is written. This is a bug.");
+        text
+    })
+}
+
+/// Reads a file that is small by its nature, refusing one above `limit` bytes.
+pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, ConvertError> {
+    let file = File::open(path).map_err(ConvertError::reading(path))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(ConvertError::reading(path))?;
+    if bytes.len() as u64 > limit {
+        return Err(ConvertError::corrupt(path, format!("it has more than `{limit}` bytes")));
+    }
+    Ok(bytes)
+}

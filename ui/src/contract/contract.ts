@@ -180,7 +180,7 @@ export type Generation = {
  */
 model: string, 
 /**
- * The first 16 hexadecimal digits of the sha256 over the weights and the tokenizer.
+ * 16 hexadecimal digits that name the weights (large files by samples), the tokenizer and the facts that the recipe uses.
  */
 revision: string, 
 /**

@@ -5,6 +5,7 @@ use std::future::Future;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 #[allow(clippy::wildcard_imports, reason = "the command list names most of the types")]
 use crate::types::*;
@@ -16,10 +17,13 @@ pub trait Updates: Send {
     fn next(&mut self) -> impl Future<Output = Option<Snapshot>> + Send;
 }
 
+/// A reply as JSON text.
+pub type ReplyJson = Box<RawValue>;
+
 /// Carries one call to an application that lives elsewhere.
 pub trait Connection: Send + Sync {
     /// Sends `method` with `params` and waits for the reply.
-    fn call(&self, method: &'static str, params: Value) -> impl Future<Output = Result<Value, Failure>> + Send;
+    fn call(&self, method: &'static str, params: Value) -> impl Future<Output = Result<ReplyJson, Failure>> + Send;
 }
 
 /// An application behind a [`Connection`].
@@ -40,7 +44,7 @@ macro_rules! commands {
         pub const METHODS: &[&str] = &[$(stringify!($name)),+];
 
         /// Carries out the command called `method`, for transports that have JSON in their hands.
-        pub async fn dispatch(application: &impl Commands, method: &str, params: Value) -> Result<Value, Failure> {
+        pub async fn dispatch(application: &impl Commands, method: &str, params: Value) -> Result<ReplyJson, Failure> {
             match method {
                 $( stringify!($name) => encode(&application.$name(decode(method, params)?).await?), )+
                 _ => Err(Failure::new(FailureCode::InvalidRequest, format!("there is no command `{method}`"))),
@@ -49,7 +53,7 @@ macro_rules! commands {
 
         impl<C: Connection> Commands for Remote<C> {
             $( async fn $name(&self, params: $params) -> Result<$reply, Failure> {
-                decode_reply(stringify!($name), self.0.call(stringify!($name), encode(&params)?).await?)
+                decode_reply(stringify!($name), &self.0.call(stringify!($name), encode_params(&params)?).await?)
             } )+
         }
 
@@ -87,15 +91,22 @@ commands! {
     models(Empty) -> Models;
     /// Makes a model active and waits until it answers.
     activate(ModelChoice) -> ModelState;
+    /// A fresh reading of the machine's memory.
+    memory(Empty) -> MemoryReading;
     /// The gauge's history.
     memory_history(Empty) -> MemoryHistory;
     /// Gives back what can honestly be given back, with a receipt.
     cleanup(CleanupRequest) -> CleanupReceipt;
 }
 
-fn encode(value: &impl Serialize) -> Result<Value, Failure> {
-    serde_json::to_value(value)
+fn encode(value: &impl Serialize) -> Result<ReplyJson, Failure> {
+    serde_json::value::to_raw_value(value)
         .map_err(|error| Failure::internal(format!("a reply cannot be written as JSON: {error}")))
+}
+
+fn encode_params(value: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value)
+        .map_err(|error| Failure::internal(format!("parameters cannot be written as JSON: {error}")))
 }
 
 fn decode<T: DeserializeOwned>(method: &str, value: Value) -> Result<T, Failure> {
@@ -106,8 +117,8 @@ fn decode<T: DeserializeOwned>(method: &str, value: Value) -> Result<T, Failure>
     })
 }
 
-fn decode_reply<T: DeserializeOwned>(method: &str, value: Value) -> Result<T, Failure> {
-    serde_json::from_value(value).map_err(|error| {
+fn decode_reply<T: DeserializeOwned>(method: &str, reply: &RawValue) -> Result<T, Failure> {
+    serde_json::from_str(reply.get()).map_err(|error| {
         Failure::new(FailureCode::OwnerMismatch, format!("the reply to `{method}` is not understood: {error}"))
             .hint("Another version of Embedbar is running on this home; quit it and try again.")
     })

@@ -12,7 +12,7 @@ mod failure;
 mod types;
 mod typescript;
 
-pub use commands::{Commands, Connection, METHODS, Remote, Updates, dispatch};
+pub use commands::{Commands, Connection, METHODS, Remote, ReplyJson, Updates, dispatch};
 pub use failure::{Failure, FailureCode};
 pub use types::*;
 pub use typescript::typescript;

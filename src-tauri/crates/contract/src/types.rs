@@ -63,7 +63,7 @@ impl std::fmt::Display for RecipeName {
 pub struct Generation {
     /// The model's id, such as `all-MiniLM-L6-v2`.
     pub model: String,
-    /// The first 16 hexadecimal digits of the sha256 over the weights and the tokenizer.
+    /// 16 hexadecimal digits that name the weights (large files by samples), the tokenizer and the facts that the recipe uses.
     pub revision: String,
     /// What the weights are stored as.
     pub precision: Precision,
@@ -368,6 +368,16 @@ pub enum JobKind {
     Index,
 }
 
+/// What a job counts.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum JobUnit {
+    /// Files that were looked at.
+    Files,
+    /// Passages that got their vector.
+    Passages,
+}
+
 /// How far a job is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -400,7 +410,9 @@ pub struct Job {
     pub title: String,
     /// How far it is.
     pub state: JobState,
-    /// Units that are done (files, for an index job).
+    /// What is being counted now: an index job reads files first and embeds passages then.
+    pub unit: JobUnit,
+    /// Units that are done.
     pub done: u64,
     /// Units there are, once they are counted.
     pub total: Option<u64>,

@@ -56,6 +56,8 @@ impl Spawn for WorkerProgram {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Ctrl-C in a terminal is for the owner, which ends its worker itself.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {

@@ -35,12 +35,10 @@ pub enum ToOwner {
 pub enum FromOwner {
     /// Who the owner is.
     Hello(Hello),
-    /// A call succeeded.
+    /// A call succeeded; what it gave is the payload, as JSON text.
     Reply {
         /// The call's number.
         id: u64,
-        /// What it gave.
-        value: Value,
     },
     /// A call failed.
     Failed {

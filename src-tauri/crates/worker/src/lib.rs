@@ -46,8 +46,12 @@ pub fn run(mut socket: UnixStream) -> Result<(), Failure> {
 fn read_until_the_owner_is_gone(input: &mut BufReader<UnixStream>, requests: &mpsc::Sender<ToWorker>) {
     loop {
         match Frame::read(input) {
-            Ok(frame) if requests.send(frame.header).is_ok() => {}
-            Ok(_) | Err(FrameError::Closed) => std::process::exit(0),
+            Ok(frame) => {
+                if requests.send(frame.header).is_err() {
+                    std::process::exit(0);
+                }
+            }
+            Err(FrameError::Closed) => std::process::exit(0),
             Err(error) => {
                 tracing::warn!(%error, "the owner can no longer be understood");
                 std::process::exit(1);

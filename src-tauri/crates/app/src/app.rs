@@ -1,0 +1,186 @@
+//! The application: what it holds, how it starts and how it stops.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use embedbar_contract::{Failure, FailureCode, IndexSummary, Snapshot};
+use embedbar_documents::Index;
+use embedbar_lifecycle::{Lifecycle, Target, WorkerProgram};
+use embedbar_memory::Machine;
+use embedbar_store::{Home, Library, Model, Ownership};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use crate::embedder::BulkEmbedder;
+use crate::jobs::Jobs;
+use crate::observer::{Gauge, observe};
+use crate::owner;
+use crate::queries::Queries;
+
+/// How to start.
+#[derive(Default)]
+pub struct Options {
+    /// The folder of all state; the system's place for a user's data where it is `None`.
+    pub home: Option<PathBuf>,
+    /// The worker's program; found beside this program where it is `None` (and `EMBEDBAR_WORKER` is not set).
+    pub worker: Option<PathBuf>,
+    /// The model to begin with, an id or a path; the bundled one where it is `None`.
+    pub model: Option<String>,
+    /// Whether to load the model and to look for changed documents at once, as a program that stays does.
+    pub stay: bool,
+}
+
+/// An owner of a home.
+pub struct App {
+    pub(crate) home: Home,
+    pub(crate) library: Library,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) index: Index,
+    pub(crate) jobs: Jobs,
+    pub(crate) gauge: Gauge,
+    pub(crate) queries: Mutex<Queries>,
+    pub(crate) changed: Arc<Notify>,
+    /// The model that was chosen last.
+    pub(crate) chosen: Mutex<Model>,
+    index_changed: AtomicBool,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    _ownership: Ownership,
+}
+
+impl App {
+    /// Becomes the owner of the home. Must be called on a tokio runtime with several threads.
+    pub async fn start(options: Options) -> Result<Arc<Self>, Failure> {
+        let home = Home::open(options.home.clone())?;
+        let ownership = Ownership::take(&home)?.ok_or_else(|| already_owned(&home))?;
+        Self::start_as_owner(options, home, ownership).await
+    }
+
+    pub(crate) async fn start_as_owner(
+        options: Options,
+        home: Home,
+        ownership: Ownership,
+    ) -> Result<Arc<Self>, Failure> {
+        let library = Library::open(&home)?;
+        let model = match &options.model {
+            Some(name) => library.find(name)?,
+            None => library.bundled().clone(),
+        };
+        let worker =
+            WorkerProgram { program: worker_program(options.worker)?, arguments: vec![OsString::from("worker")] };
+        let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
+        let file = home.index();
+        let index = tokio::task::spawn_blocking(move || Index::open(&file))
+            .await
+            .map_err(|error| Failure::internal(format!("opening the index panicked: {error}")))??;
+        let changed = Arc::new(Notify::new());
+        let embedder = BulkEmbedder { lifecycle: lifecycle.clone(), runtime: Handle::current() };
+        let (sender, snapshots) = watch::channel(Arc::default());
+        let machine: Box<dyn Machine> = embedbar_memory::this_machine();
+        let app = Arc::new(Self {
+            jobs: Jobs::start(index.clone(), embedder, changed.clone())?,
+            library,
+            lifecycle,
+            index,
+            gauge: Gauge::new(machine),
+            queries: Mutex::default(),
+            changed: changed.clone(),
+            chosen: Mutex::new(model),
+            index_changed: AtomicBool::new(false),
+            snapshots,
+            _ownership: ownership,
+            home,
+        });
+        tokio::spawn(observe(Arc::downgrade(&app), changed, app.lifecycle.state(), sender));
+        owner::listen(&app)?;
+        tracing::info!(home = %app.home.root().display(), version = env!("CARGO_PKG_VERSION"), "Embedbar owns its home");
+        if options.stay {
+            let lifecycle = app.lifecycle.clone();
+            tokio::spawn(async move { lifecycle.wake().await.map(drop) }); // a failure shows in the state
+            for folder in app.index.folders()? {
+                app.jobs.index(PathBuf::from(folder.path))?;
+            }
+        }
+        Ok(app)
+    }
+
+    /// The newest snapshot, and every one after it; at most ten a second.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// The folder of all state.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Cancels jobs, ends the worker and takes the socket away.
+    pub async fn stop(&self) {
+        self.jobs.cancel_all();
+        self.lifecycle.stop().await;
+        if let Ok(socket) = self.home.owner_socket() {
+            let _ = std::fs::remove_file(socket); // the next owner would do it
+        }
+        tracing::info!("Embedbar has stopped");
+    }
+
+    /// Has the observer count the index again.
+    pub(crate) fn set_index_changed(&self) {
+        self.index_changed.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn index_changed(&self) -> bool {
+        self.index_changed.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn picture(&self, index: IndexSummary) -> Snapshot {
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            home: self.home.root().display().to_string(),
+            model: self.lifecycle.state().borrow().clone(),
+            paused: self.jobs.paused(),
+            memory: self.gauge.last(),
+            jobs: self.jobs.snapshot(),
+            queries: self.queries.lock().expect("nobody panics while they hold the queries. This is a bug.").records(),
+            index,
+            waiting: self.lifecycle.waiting(),
+        }
+    }
+}
+
+pub(crate) fn target(model: &Model) -> Target {
+    Target { id: model.id.clone(), path: model.path.clone() }
+}
+
+fn already_owned(home: &Home) -> Failure {
+    let who = std::fs::read_to_string(home.owner_lock()).unwrap_or_default();
+    Failure::new(
+        FailureCode::OwnerMismatch,
+        format!("another Embedbar (process {}) owns `{}`", who.trim(), home.root().display()),
+    )
+    .hint("Quit it first, or choose another folder with `--home DIR`.")
+}
+
+/// The program that becomes a worker: named by the caller or by `EMBEDBAR_WORKER`, else `embedbar` beside this program, else this
+/// program itself where it is `embedbar`.
+pub(crate) fn worker_program(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(named) =
+        chosen.or_else(|| env::var_os("EMBEDBAR_WORKER").filter(|named| !named.is_empty()).map(PathBuf::from))
+    {
+        return Ok(named);
+    }
+    let this = env::current_exe()
+        .map_err(|error| Failure::internal(format!("this program does not know its path: {error}")))?;
+    let folder = this.parent().unwrap_or_else(|| std::path::Path::new("/"));
+    // Test programs live one folder deeper than the programs they test.
+    [folder.join("embedbar"), folder.join("../embedbar")].into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Failure::new(
+            FailureCode::WorkerFailed,
+            format!("the worker program `embedbar` is not beside `{}`", this.display()),
+        )
+        .hint("Build it with `cargo build -p embedbar-cli`, or set EMBEDBAR_WORKER to it.")
+    })
+}

@@ -1,0 +1,236 @@
+//! The contract's commands, carried out here.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use embedbar_contract::{
+    CleanupReceipt, CleanupRequest, Commands, EmbedRequest, Embedding, Embeddings, Empty, Failure, FailureCode,
+    FolderChoice, IndexRequest, Job, JobId, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models,
+    OpenRequest, PauseRequest, PromptKind, QueryKind, RecipeName, SearchRequest, SearchResults, Snapshot,
+};
+use embedbar_documents::QueryVector;
+use embedbar_lifecycle::{Answer, Lane};
+
+use crate::app::{App, target};
+use crate::cleanup;
+use crate::observer::worker_pid;
+use crate::queries::Cost;
+
+impl Commands for App {
+    async fn snapshot(&self, _: Empty) -> Result<Snapshot, Failure> {
+        let index = self.index.clone();
+        let summary = blocking(move || index.summary()).await??;
+        Ok(self.picture(summary))
+    }
+
+    async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, Failure> {
+        if request.texts.is_empty() {
+            return Ok(Embeddings::default());
+        }
+        let answer = self.lifecycle.embed(request.texts, request.prompt, request.recipe, Lane::Query).await?;
+        self.record(Cost {
+            kind: QueryKind::Embed,
+            label: String::new(),
+            tokens: answer.tokens.iter().sum(),
+            embedding: answer.timing,
+            search_ms: None,
+            total_ms: answer.timing.total,
+            generation: Some(answer.generation.clone()),
+        });
+        Ok(embeddings(answer))
+    }
+
+    async fn index(&self, request: IndexRequest) -> Result<Job, Failure> {
+        let mut last = None;
+        for path in request.paths {
+            last = Some(self.jobs.index(existing(&path)?)?);
+        }
+        last.ok_or_else(|| {
+            Failure::new(FailureCode::InvalidRequest, "there is no folder to index")
+                .hint("Name at least one folder or file.")
+        })
+    }
+
+    async fn forget(&self, choice: FolderChoice) -> Result<Empty, Failure> {
+        let (index, path) = (self.index.clone(), PathBuf::from(&choice.path));
+        let known = blocking(move || index.forget(&path)).await??;
+        self.set_index_changed();
+        if known {
+            Ok(Empty {})
+        } else {
+            Err(Failure::new(FailureCode::NotFound, format!("the index has no folder `{}`", choice.path))
+                .hint("Give the path as the list of folders shows it."))
+        }
+    }
+
+    async fn search(&self, request: SearchRequest) -> Result<SearchResults, Failure> {
+        let arrived = Instant::now();
+        let query = request.query.trim().to_owned();
+        if query.is_empty() {
+            return Err(
+                Failure::new(FailureCode::InvalidRequest, "the query is empty").hint("Type what you are looking for.")
+            );
+        }
+        let embedded =
+            self.lifecycle.embed(vec![query.clone()], PromptKind::Query, RecipeName::Native, Lane::Query).await;
+        let (answer, mut degraded) = match embedded {
+            Ok(answer) => (Some(answer), None),
+            // Words can be searched without a model.
+            Err(failure) => (None, Some(failure.message)),
+        };
+        if let Some(answer) = &answer {
+            tracing::info!("Embedding generation took: {:.3}s", answer.timing.total / 1e3);
+        }
+        let searching = Instant::now();
+        let (index, request) =
+            (self.index.clone(), SearchRequest { query: query.clone(), limit: request.limit.clamp(1, 200) });
+        let (found, answer) = blocking(move || {
+            let vector = answer.as_ref().and_then(|answer| {
+                answer.vectors.first().map(|vector| QueryVector { vector, generation: &answer.generation })
+            });
+            (index.search(&request, vector), answer)
+        })
+        .await?;
+        let found = found?;
+        if degraded.is_none() {
+            degraded = found.meaning.degraded();
+        }
+        let (search_ms, total_ms) = (milliseconds(searching), milliseconds(arrived));
+        tracing::info!("search latency: {total_ms:.0} ms");
+        let embedding_ms = answer.as_ref().map(|answer| answer.timing).unwrap_or_default();
+        let generation = answer.as_ref().map(|answer| answer.generation.clone());
+        self.record(Cost {
+            kind: QueryKind::Search,
+            label: query.clone(),
+            tokens: answer.as_ref().map_or(0, |answer| answer.tokens.iter().sum()),
+            embedding: embedding_ms,
+            search_ms: Some(search_ms),
+            total_ms,
+            generation: generation.clone(),
+        });
+        Ok(SearchResults {
+            query,
+            hits: found.hits,
+            generation,
+            degraded,
+            searched_chunks: found.searched_chunks,
+            embedding_ms,
+            search_ms,
+            total_ms,
+        })
+    }
+
+    async fn open(&self, request: OpenRequest) -> Result<Empty, Failure> {
+        let (index, path) = (self.index.clone(), PathBuf::from(&request.path));
+        if !blocking(move || index.holds(&path)).await?? {
+            return Err(Failure::new(FailureCode::NotFound, format!("`{}` is not in the index", request.path))
+                .hint("Only files that a search can find are opened."));
+        }
+        let path = existing(&request.path)?;
+        blocking(move || open::that_detached(&path)).await?.map_err(|error| {
+            Failure::new(FailureCode::Io, format!("`{}` cannot be opened: {error}", request.path))
+                .hint("Check that a program is set for files of this kind.")
+        })?;
+        Ok(Empty {})
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Empty, Failure> {
+        self.jobs.cancel(id)?;
+        Ok(Empty {})
+    }
+
+    async fn pause(&self, request: PauseRequest) -> Result<Empty, Failure> {
+        tracing::info!(paused = request.paused, "bulk work");
+        self.jobs.set_paused(request.paused);
+        Ok(Empty {})
+    }
+
+    async fn models(&self, _: Empty) -> Result<Models, Failure> {
+        let chosen = self.chosen_model();
+        let mut models = self.library.models();
+        if !models.contains(&chosen) {
+            models.push(chosen.clone());
+        }
+        let models = models
+            .into_iter()
+            .map(|model| ModelInfo {
+                active: model == chosen,
+                path: model.path.display().to_string(),
+                bundled: model.bundled,
+                size_bytes: model.size_bytes(),
+                id: model.id,
+            })
+            .collect();
+        Ok(Models { models })
+    }
+
+    async fn activate(&self, choice: ModelChoice) -> Result<ModelState, Failure> {
+        let model = self.library.find(&choice.model)?;
+        let state = self.lifecycle.activate(target(&model)).await?;
+        *self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.") = model;
+        self.changed.notify_one();
+        Ok(state)
+    }
+
+    async fn memory(&self, _: Empty) -> Result<MemoryReading, Failure> {
+        Ok(self.gauge.read(worker_pid(&self.lifecycle.state().borrow())))
+    }
+
+    async fn memory_history(&self, _: Empty) -> Result<MemoryHistory, Failure> {
+        Ok(self.gauge.history())
+    }
+
+    async fn cleanup(&self, request: CleanupRequest) -> Result<CleanupReceipt, Failure> {
+        Ok(cleanup::run(self, request.dry_run).await)
+    }
+}
+
+impl App {
+    fn record(&self, cost: Cost) {
+        self.queries.lock().expect("nobody panics while they hold the queries. This is a bug.").record(cost);
+        self.changed.notify_one();
+    }
+
+    fn chosen_model(&self) -> embedbar_store::Model {
+        self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.").clone()
+    }
+}
+
+pub(crate) fn embeddings(answer: Answer) -> Embeddings {
+    let Answer { vectors, tokens, truncated, generation, timing } = answer;
+    let items = vectors
+        .into_iter()
+        .zip(tokens)
+        .zip(truncated)
+        .map(|((embedding, tokens), truncated)| Embedding {
+            dims: embedding.len(),
+            embedding,
+            tokens,
+            truncated,
+            generation: generation.clone(),
+            timing_ms: timing,
+        })
+        .collect();
+    Embeddings { items }
+}
+
+fn existing(path: &str) -> Result<PathBuf, Failure> {
+    let given = Path::new(path);
+    if !given.is_absolute() {
+        return Err(Failure::new(FailureCode::InvalidRequest, format!("`{path}` is not an absolute path"))
+            .hint("Give the whole path, beginning with `/`."));
+    }
+    given.canonicalize().map_err(|error| {
+        Failure::new(FailureCode::NotFound, format!("cannot open `{path}`: {error}"))
+            .hint("Check the path and that you may read it.")
+    })
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Runs what blocks on a thread where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Failure::internal(format!("a command panicked: {error}")))
+}

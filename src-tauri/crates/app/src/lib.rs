@@ -1,0 +1,29 @@
+//! The composition root: wires the crates together and carries out the contract's commands.
+//!
+//! [`App`] owns a home: its lifecycle, its index, its readings. It knows no host; the desktop shell, `embedbar serve` and the
+//! command line hold it the same way. [`Access`] is for programs that do not care whether they own the home or ask the one
+//! that does.
+//!
+//! ```text
+//! commands ─► App ─┬─► lifecycle ──► worker process
+//!                  ├─► jobs ───────► documents (index, on a thread of its own) ──► lifecycle, bulk lane
+//!                  ├─► documents ──► search
+//!                  └─► observer ───► memory readings, snapshots (at most 10 a second)
+//! ```
+
+mod access;
+mod app;
+mod cleanup;
+mod commands;
+mod embedder;
+mod jobs;
+mod logging;
+mod observer;
+mod owner;
+mod private;
+mod queries;
+
+pub use access::Access;
+pub use app::{App, Options};
+pub use logging::{Logging, log_to_files, log_to_standard_error};
+pub use private::embed_with;

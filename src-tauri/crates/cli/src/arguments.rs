@@ -1,0 +1,150 @@
+//! The command line, as written.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps one good embedding model running, and searches your files with it.
+#[derive(Debug, Parser)]
+#[command(name = "embedbar", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// The folder of all state [default: the system's place for your data]
+    #[arg(long, global = true, value_name = "DIR", env = "EMBEDBAR_HOME")]
+    pub(crate) home: Option<PathBuf>,
+    /// Print JSON: one object, or one line for each item
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Embed texts, from the arguments or one a line from standard input
+    Embed(Embed),
+    /// Index folders or files, so that `search` finds what is in them
+    Index {
+        /// Folders or files
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Take a folder out of the index; the folder itself is not touched
+    Forget {
+        /// The folder
+        path: PathBuf,
+    },
+    /// Find passages by words and by meaning
+    Search {
+        /// What you are looking for
+        #[arg(required = true, num_args = 1..)]
+        query: Vec<String>,
+        /// The most hits to show
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
+        limit: u16,
+    },
+    /// List the models there are
+    Models,
+    /// Make a model active in the Embedbar that is running
+    Use {
+        /// An id from `embedbar models`, or the path of a model
+        model: String,
+    },
+    /// Show the machine's memory
+    Memory,
+    /// Give memory back and show what that gained
+    Cleanup {
+        /// Say what would be done and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show the model, the jobs and the index
+    Status,
+    /// Convert a checkpoint to a smaller one
+    Convert(Convert),
+    /// Run without a desktop: the same interface, in a browser
+    Serve(Serve),
+    /// Hold one model for an Embedbar program
+    #[command(hide = true)]
+    Worker,
+    /// Measure the engine in this process, for benchmarks
+    #[command(hide = true)]
+    Probe(Probe),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Embed {
+    /// The texts
+    pub(crate) texts: Vec<String>,
+    /// Use this model, an id or a path, in a worker of its own
+    #[arg(long, value_name = "ID_OR_PATH")]
+    pub(crate) model: Option<String>,
+    /// How text becomes a vector
+    #[arg(long, value_enum, default_value_t = Recipe::Native)]
+    pub(crate) recipe: Recipe,
+    /// What goes in front of each text
+    #[arg(long, value_enum, default_value_t = Prompt::None)]
+    pub(crate) prompt: Prompt,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Recipe {
+    /// As the model's authors meant it
+    Native,
+    /// As the Papr SDK does it
+    Papr,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Prompt {
+    /// The text as it is
+    None,
+    /// The model's instruction for queries
+    Query,
+    /// The model's instruction for documents
+    Document,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Convert {
+    /// The checkpoint: a folder with `config.json`, `tokenizer.json` and safetensors files
+    #[arg(long = "hf", value_name = "PATH")]
+    pub(crate) source: PathBuf,
+    /// The file to make, ending in `.gguf`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+    /// 16-bit floating point
+    #[arg(long, group = "precision")]
+    pub(crate) fp16: bool,
+    /// 8-bit integers with a scale for each block of 32
+    #[arg(long, group = "precision")]
+    pub(crate) int8: bool,
+    /// Tokens that the model is to read of a text [default: what the checkpoint says]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_length: Option<usize>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// The port on 127.0.0.1 [default: 7431]
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+    /// The model to begin with, an id or a path [default: the bundled one]
+    #[arg(long, value_name = "ID_OR_PATH")]
+    pub(crate) model: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Probe {
+    /// The model's path
+    #[arg(long)]
+    pub(crate) model: PathBuf,
+    /// A file with one text a line
+    #[arg(long)]
+    pub(crate) texts: PathBuf,
+    /// How often to embed all of them
+    #[arg(long, default_value_t = 1)]
+    pub(crate) rounds: usize,
+    /// Texts that go into the engine together
+    #[arg(long, default_value_t = 1)]
+    pub(crate) batch: usize,
+}

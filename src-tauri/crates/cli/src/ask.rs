@@ -1,0 +1,259 @@
+//! Commands that are carried out by the home's owner, whoever that is.
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use embedbar_app::{Access, Options};
+use embedbar_contract::{
+    CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, Failure, FailureCode, FolderChoice, IndexRequest,
+    Job, JobId, JobState, JobUnit, ModelChoice, ModelState, PromptKind, RecipeName, Remote, SearchRequest,
+};
+
+use crate::arguments::{Command, Embed, Prompt, Recipe};
+use crate::output::{self, Progress};
+
+pub(crate) async fn run(command: Command, home: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
+    if let Command::Embed(Embed { model: Some(model), .. }) = &command {
+        let model = model.clone();
+        let Command::Embed(embed) = command else { unreachable!("it has just been looked at. This is a bug.") };
+        return show_embeddings(&embedbar_app::embed_with(home, &model, request(embed)?).await?, json);
+    }
+    let access = Access::open(Options { home, ..Options::default() }).await?;
+    let application = Remote(access);
+    let outcome = carry_out(&application, command, json).await;
+    application.0.close().await;
+    outcome
+}
+
+async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -> anyhow::Result<()> {
+    match command {
+        Command::Embed(embed) => show_embeddings(&application.embed(request(embed)?).await?, json),
+        Command::Index { paths } => index(application, &paths, json).await,
+        Command::Forget { path } => {
+            // A folder that is gone can still be forgotten.
+            let path = path.canonicalize().or_else(|_| std::path::absolute(&path))?;
+            application.forget(FolderChoice { path: text(&path)? }).await?;
+            Ok(())
+        }
+        Command::Search { query, limit } => search(application, query.join(" "), limit.into(), json).await,
+        Command::Models => models(application, json).await,
+        Command::Use { model } => activate(application, model, json).await,
+        Command::Memory => {
+            let reading = application.memory(Empty {}).await?;
+            show(&reading, json, output::memory)
+        }
+        Command::Cleanup { dry_run } => cleanup(application, dry_run, json).await,
+        Command::Status => status(application, json).await,
+        Command::Convert(_) | Command::Serve(_) | Command::Worker | Command::Probe(_) => {
+            unreachable!("the caller carries it out. This is a bug.")
+        }
+    }
+}
+
+/// One answer, as JSON or in words.
+fn show<T: serde::Serialize>(answer: &T, json: bool, in_words: impl Fn(&T) -> String) -> anyhow::Result<()> {
+    if json {
+        return output::json(answer);
+    }
+    output::line(&in_words(answer));
+    Ok(())
+}
+
+fn request(embed: Embed) -> anyhow::Result<EmbedRequest> {
+    let texts = if embed.texts.is_empty() {
+        let input = std::io::stdin().lock();
+        if input.is_terminal() {
+            anyhow::bail!("there is no text to embed: give texts as arguments, or one a line on standard input");
+        }
+        input.lines().collect::<Result<Vec<_>, _>>().context("standard input is not UTF-8 text")?
+    } else {
+        embed.texts
+    };
+    let prompt = match embed.prompt {
+        Prompt::None => PromptKind::None,
+        Prompt::Query => PromptKind::Query,
+        Prompt::Document => PromptKind::Document,
+    };
+    let recipe = match embed.recipe {
+        Recipe::Native => RecipeName::Native,
+        Recipe::Papr => RecipeName::Papr,
+    };
+    Ok(EmbedRequest { texts, prompt, recipe })
+}
+
+fn show_embeddings(embeddings: &Embeddings, json: bool) -> anyhow::Result<()> {
+    for item in &embeddings.items {
+        if json {
+            output::json(item)?;
+            continue;
+        }
+        let start: Vec<String> = item.embedding.iter().take(6).map(|value| format!("{value:+.4}")).collect();
+        let generation = &item.generation;
+        output::line(&format!(
+            "[{}, …] {} dimensions, {} tokens, {} {} {} in {:.1} ms",
+            start.join(", "),
+            item.dims,
+            item.tokens,
+            generation.model,
+            generation.precision,
+            generation.recipe,
+            item.timing_ms.total
+        ));
+        if let Some(truncated) = item.truncated {
+            eprintln!(
+                "warning: read {} of {} tokens, the rest was cut off",
+                truncated.kept_tokens, truncated.total_tokens
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn index(application: &Remote<Access>, paths: &[PathBuf], json: bool) -> anyhow::Result<()> {
+    let mut failed = None;
+    for path in paths {
+        let path = std::path::absolute(path).with_context(|| format!("`{}` is not a path", path.display()))?;
+        let started = application.index(IndexRequest { paths: vec![text(&path)?] }).await?;
+        let job = watch_job(application, started).await?;
+        if json {
+            output::json(&job)?;
+        } else {
+            output::line(&format!("{}: {} in {:.1} s", job.title, job.detail, job.elapsed_ms / 1e3));
+        }
+        match job.state {
+            JobState::Failed { failure } => failed = Some(failure),
+            JobState::Cancelled => {
+                failed = Some(
+                    Failure::new(FailureCode::Cancelled, "indexing was cancelled; what was done is kept")
+                        .hint("Run the command again to go on."),
+                );
+            }
+            _ => {}
+        }
+    }
+    failed.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// Shows progress until the job has ended; Ctrl-C cancels it.
+async fn watch_job(application: &Remote<Access>, mut job: Job) -> anyhow::Result<Job> {
+    let mut snapshots = application.0.snapshots().await?;
+    let mut progress = Progress::default();
+    loop {
+        let newest = snapshots.borrow_and_update().jobs.iter().find(|other| other.id == job.id).cloned();
+        job = newest.unwrap_or(job);
+        if matches!(job.state, JobState::Done | JobState::Cancelled | JobState::Failed { .. }) {
+            return Ok(job);
+        }
+        let total = job.total.map_or_else(|| "?".to_owned(), |total| total.to_string());
+        let unit = match job.unit {
+            JobUnit::Files => "files",
+            JobUnit::Passages => "passages",
+        };
+        progress.show(&format!("{}/{total} {unit}, {:.0} s: {}", job.done, job.elapsed_ms / 1e3, job.detail));
+        tokio::select! {
+            outcome = snapshots.changed() => outcome.map_err(|_| Failure::new(FailureCode::Cancelled, "Embedbar has stopped"))?,
+            _ = tokio::signal::ctrl_c() => { application.cancel(JobId { id: job.id }).await?; }
+        }
+    }
+}
+
+async fn search(application: &Remote<Access>, query: String, limit: usize, json: bool) -> anyhow::Result<()> {
+    let results = application.search(SearchRequest { query, limit }).await?;
+    if json {
+        for hit in &results.hits {
+            output::json(hit)?;
+        }
+    } else {
+        for hit in &results.hits {
+            output::line(&format!("{}:{}\n    {}", hit.path, hit.line, hit.snippet.replace('\n', "\n    ")));
+        }
+        if results.hits.is_empty() {
+            eprintln!("nothing found in {} passages", results.searched_chunks);
+        } else {
+            eprintln!(
+                "{} passages searched in {:.0} ms ({:.0} ms embedding, {:.0} ms search)",
+                results.searched_chunks, results.total_ms, results.embedding_ms.total, results.search_ms
+            );
+        }
+    }
+    if let Some(reason) = results.degraded {
+        eprintln!("warning: only words were searched: {reason}");
+    }
+    Ok(())
+}
+
+async fn models(application: &Remote<Access>, json: bool) -> anyhow::Result<()> {
+    for model in application.models(Empty {}).await?.models {
+        if json {
+            output::json(&model)?;
+        } else {
+            let mark = if model.active { "*" } else { " " };
+            let size = output::bytes(Some(model.size_bytes));
+            let bundled = if model.bundled { "  (bundled)" } else { "" };
+            output::line(&format!("{mark} {}  {size}  {}{bundled}", model.id, model.path));
+        }
+    }
+    Ok(())
+}
+
+async fn activate(application: &Remote<Access>, model: String, json: bool) -> anyhow::Result<()> {
+    if matches!(application.0, Access::Owner(_)) {
+        anyhow::bail!(
+            "no Embedbar is running on this home, so there is nothing to switch\n\n\
+             hint: Start it with `embedbar serve --model {model}`, or use `embedbar embed --model {model}` for once."
+        );
+    }
+    // A path is the caller's, not the owner's.
+    let model = if Path::new(&model).exists() { text(&std::path::absolute(&model)?)? } else { model };
+    let state = application.activate(ModelChoice { model }).await?;
+    show(&state, json, describe)
+}
+
+fn describe(state: &ModelState) -> String {
+    match state {
+        ModelState::Idle => "no model is loaded; the first query loads it".to_owned(),
+        ModelState::Loading { model } => format!("{model} is loading"),
+        ModelState::Ready { generation, dims, backend, load_ms, .. } => {
+            let (model, precision) = (&generation.model, generation.precision);
+            format!("{model} {precision} is ready: {dims} dimensions, {backend}, loaded in {load_ms:.0} ms")
+        }
+        ModelState::Failed { model, failure } => format!("{model} failed: {failure}"),
+    }
+}
+
+async fn cleanup(application: &Remote<Access>, dry_run: bool, json: bool) -> anyhow::Result<()> {
+    let receipt = application.cleanup(CleanupRequest { dry_run }).await?;
+    if json {
+        return output::json(&receipt);
+    }
+    for item in &receipt.items {
+        output::line(&format!("{:>10}  {}", output::bytes(item.freed_bytes), item.action));
+    }
+    let available = |reading: &embedbar_contract::MemoryReading| output::bytes(reading.available_bytes);
+    if !dry_run {
+        output::line(&format!("available: {} before, {} after", available(&receipt.before), available(&receipt.after)));
+    }
+    Ok(())
+}
+
+async fn status(application: &Remote<Access>, json: bool) -> anyhow::Result<()> {
+    let snapshot = application.snapshot(Empty {}).await?;
+    if json {
+        return output::json(&snapshot);
+    }
+    output::line(&format!("home       {}\nmodel      {}", snapshot.home, describe(&snapshot.model)));
+    output::line(&output::memory(&snapshot.memory));
+    for folder in &snapshot.index.folders {
+        let (files, chunks, skipped) = (folder.files, folder.chunks, folder.skipped);
+        output::line(&format!("indexed    {}: {files} files, {chunks} passages, {skipped} skipped", folder.path));
+    }
+    for job in &snapshot.jobs {
+        output::line(&format!("job        {} {}", job.title, job.detail));
+    }
+    Ok(())
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    path.to_str().map(str::to_owned).with_context(|| format!("the path `{}` is not UTF-8", path.display()))
+}

@@ -1,0 +1,67 @@
+//! `embedbar`: the headless half of Embedbar, the instrument for scripts and tests, and the worker.
+//!
+//! Each command asks the owner of the home, or becomes it for as long as the command takes. Exit status: 0 done, 1 failed (the
+//! message is on standard error), 2 wrong usage.
+
+mod arguments;
+mod ask;
+mod convert;
+mod output;
+mod probe;
+mod serve;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
+        // These need no runtime: a worker answers on plain threads, and the other two hold the engine or the converter themselves.
+        Command::Worker => worker(),
+        Command::Convert(job) => convert::run(&job, arguments.json),
+        Command::Probe(probe) => probe::run(&probe),
+        command => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .context("the runtime cannot be started")?;
+            let outcome = runtime.block_on(async {
+                match command {
+                    Command::Serve(options) => serve::run(options, arguments.home).await,
+                    command => ask::run(command, arguments.home, arguments.json).await,
+                }
+            });
+            // A blocking read of standard input must not keep the program alive.
+            runtime.shutdown_background();
+            outcome
+        }
+    }
+}
+
+fn worker() -> anyhow::Result<()> {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+
+    let _logging = embedbar_app::log_to_standard_error();
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input cannot be taken over")?;
+    let socket = UnixStream::from(socket);
+    socket
+        .peer_addr()
+        .context("`embedbar worker` is started by Embedbar itself, with a socket as its standard input")?;
+    Ok(embedbar_worker::run(socket)?)
+}

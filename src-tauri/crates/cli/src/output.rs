@@ -1,0 +1,109 @@
+//! What people and scripts see: answers on standard output, everything else on standard error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use embedbar_contract::{Failure, MemoryReading, Pressure};
+
+/// Writes a line to standard output. A reader that has gone away, as `head` does, ends the program quietly.
+pub(crate) fn line(text: &str) {
+    if writeln!(io::stdout().lock(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Writes `value` as one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Writes an error with its causes, and its advice set apart.
+pub(crate) fn report(error: &anyhow::Error) {
+    let mut message = format!("error: {error:#}");
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        message = format!("error: {}", failure.message);
+        if let Some(hint) = &failure.hint {
+            message = format!("{message}\n\nhint: {hint}");
+        }
+    }
+    let _ = writeln!(io::stderr().lock(), "{message}"); // nowhere is left to complain to
+}
+
+/// A line of progress on standard error that replaces itself; nothing where nobody watches.
+#[derive(Default)]
+pub(crate) struct Progress {
+    shown: bool,
+}
+
+impl Progress {
+    pub(crate) fn show(&mut self, text: &str) {
+        let mut error = io::stderr().lock();
+        if error.is_terminal() {
+            let text: String = text.chars().take(100).collect();
+            let _ = write!(error, "\r\x1b[2K{text}");
+            let _ = error.flush();
+            self.shown = true;
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown {
+            let _ = write!(io::stderr().lock(), "\r\x1b[2K");
+        }
+    }
+}
+
+/// Bytes as people read them, in powers of ten; a dash where nothing is known.
+pub(crate) fn bytes(bytes: Option<u64>) -> String {
+    let Some(bytes) = bytes else { return "–".to_owned() };
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 1000.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} TB")
+}
+
+pub(crate) fn pressure(pressure: Option<Pressure>) -> &'static str {
+    match pressure {
+        None => "–",
+        Some(Pressure::Normal) => "normal",
+        Some(Pressure::Warn) => "warn",
+        Some(Pressure::Critical) => "critical",
+    }
+}
+
+pub(crate) fn memory(reading: &MemoryReading) -> String {
+    let rate =
+        |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{}/s", bytes(Some(rate as u64))));
+    format!(
+        "available  {} of {}\npressure   {}\nswap       {} used, {} in, {} out\nEmbedbar   {}\nworker     {} ({} resident)",
+        bytes(reading.available_bytes),
+        bytes(reading.total_bytes),
+        pressure(reading.pressure),
+        bytes(reading.swap_used_bytes),
+        rate(reading.swap_in_bytes_per_second),
+        rate(reading.swap_out_bytes_per_second),
+        bytes(reading.own_bytes),
+        bytes(reading.worker_bytes),
+        bytes(reading.worker_resident_bytes),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_in_powers_of_ten_and_the_unknown_as_a_dash() {
+        let shown: Vec<String> =
+            [Some(0), Some(999), Some(24_800_000), Some(16_000_000_000), None].into_iter().map(bytes).collect();
+        assert_eq!(shown, ["0 B", "999 B", "24.8 MB", "16.0 GB", "–"]);
+    }
+}

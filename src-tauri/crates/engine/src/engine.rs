@@ -1,0 +1,265 @@
+//! One loaded model: opens its files, applies recipes and keeps order, counts and times.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use candle_core::quantized::GgmlDType;
+use embedbar_contract::{BackendName, Generation, Precision, PromptKind, RecipeName, Truncation};
+
+use crate::{
+    EngineError,
+    backend::{Backend, BatchShape, Output, PaddedBatch, failed},
+    batches,
+    bert::{self, Bert},
+    checkpoint,
+    facts::{Family, ModelFacts},
+    gguf,
+    pool::{self, Unusable},
+    qwen3::Qwen3,
+    recipe::{Pooling, Prompts, Recipe},
+    revision::revision,
+    sidecar::Sidecar,
+    tokens::{self, Demands, TextTokenizer, Tokens},
+    weights::{Weights, weight},
+};
+
+/// Qwen3-Embedding's own instruction for queries, for files that carry no prompts (GGUF).
+const QWEN3_QUERY: &str =
+    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
+
+/// The token that ends a text of Qwen3-Embedding. `tokenizer_config.json` may name another one; it does not count.
+const QWEN3_END: &str = "<|endoftext|>";
+
+/// One loaded model: tokenizer, backend and what recipes need to know.
+pub struct Engine {
+    id: String,
+    path: PathBuf,
+    facts: ModelFacts,
+    tokenizer: TextTokenizer,
+    backend: Box<dyn Backend>,
+    precision: Precision,
+    revision: String,
+}
+
+/// The vectors of some texts, in the order of the texts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// One for each text.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of each text that were read, prompt and special tokens included.
+    pub tokens: Vec<usize>,
+    /// Set for each text that was longer than the recipe reads.
+    pub truncated: Vec<Option<Truncation>>,
+    /// Milliseconds from text to tokens, for all texts.
+    pub tokenize_ms: f64,
+    /// Milliseconds from tokens to vectors, for all texts.
+    pub forward_ms: f64,
+}
+
+impl Engine {
+    /// Loads the model at `path` under the name `id`.
+    ///
+    /// `path` is a `.gguf` file with `tokenizer.json` beside it, or a folder with `model.safetensors` (or the shards that
+    /// `model.safetensors.index.json` names), `config.json` and `tokenizer.json`. What sentence-transformers puts beside a
+    /// model (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`)
+    /// is read where it is there. On macOS a `.mlpackage` can be opened too.
+    pub fn open(id: &str, path: &Path) -> Result<Self, EngineError> {
+        if path.extension().is_some_and(|extension| extension == "mlpackage") {
+            return Self::open_package(id, path);
+        }
+        let is_folder = match path.metadata() {
+            Ok(metadata) => metadata.is_dir(),
+            Err(error) => return Err(EngineError::reading(path, error)),
+        };
+        let (folder, opened) = if is_folder {
+            (path, checkpoint::open(path)?)
+        } else {
+            (path.parent().unwrap_or(Path::new("")), gguf::open(path)?)
+        };
+        let facts = gather(&opened, Sidecar::read(folder)?);
+        let tokenizer_path = folder.join("tokenizer.json");
+        let bytes = tokens::read_bytes(&tokenizer_path)?;
+        let weights = opened.weights;
+        let demands = Demands {
+            rows: Some(bert::vocabulary(&weights)?),
+            max_tokens: facts.max_tokens,
+            end: match &facts.family {
+                Family::Qwen3(facts) => Some((QWEN3_END, facts.end)),
+                _ => None,
+            },
+        };
+        let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands)?;
+        let revision = revision(weights.files().iter().map(AsRef::as_ref), &bytes, &facts);
+        let precision = precision(&weights);
+        let backend: Box<dyn Backend> = match &facts.family {
+            Family::Bert(facts) => Box::new(Bert::load(&weights, facts)?),
+            Family::Qwen3(facts) => Box::new(Qwen3::load(&weights, facts)?),
+            Family::Package => unreachable!("a package has no tensors. This is a bug."),
+        };
+        tracing::info!(model = id, path = %path.display(), %revision, %precision, dims = facts.dims, "model opened");
+        Ok(Self { id: id.to_owned(), path: path.to_path_buf(), facts, tokenizer, backend, precision, revision })
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    fn open_package(_: &str, path: &Path) -> Result<Self, EngineError> {
+        Err(EngineError::unsupported(path, "Core ML, which only macOS has"))
+    }
+
+    /// A Core ML package with `tokenizer.json` beside it or in the folder above.
+    #[cfg(target_os = "macos")]
+    fn open_package(id: &str, path: &Path) -> Result<Self, EngineError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let package = crate::coreml::Package::open(path)?;
+        let facts = ModelFacts {
+            family: Family::Package,
+            layers: 1,
+            dims: package.dims(),
+            max_tokens: package.length(),
+            pooling: Pooling::Mean,
+            prompts: Prompts::default(),
+        };
+        let tokenizer_path = folder.join("tokenizer.json");
+        let bytes = tokens::read_bytes(&tokenizer_path)?;
+        let demands = Demands { rows: None, max_tokens: facts.max_tokens, end: None };
+        let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands)?;
+        let revision = revision(&package.files()?, &bytes, &facts);
+        let precision = crate::coreml::PRECISION;
+        let (id, path) = (id.to_owned(), path.to_path_buf());
+        Ok(Self { id, path, facts, tokenizer, backend: Box::new(package), precision, revision })
+    }
+
+    /// What the vectors of `recipe` carry.
+    pub fn generation(&self, recipe: RecipeName) -> Generation {
+        Generation { model: self.id.clone(), revision: self.revision.clone(), precision: self.precision, recipe }
+    }
+
+    /// Numbers in a vector.
+    pub fn dims(&self) -> usize {
+        self.facts.dims
+    }
+
+    /// The most tokens that the native recipe reads of a text, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.facts.max_tokens
+    }
+
+    /// What runs the model.
+    pub fn backend(&self) -> BackendName {
+        self.backend.name()
+    }
+
+    /// The recipe of that name for this model.
+    pub fn recipe(&self, name: RecipeName) -> Recipe {
+        Recipe::of(name, &self.facts)
+    }
+
+    /// Embeds `texts`, each with the model's `prompt` in front.
+    ///
+    /// Any number of texts: they are split into batches of similar length, and a text's vector does not depend on its
+    /// company. An empty text is embedded as its special tokens alone, as the reference implementations do; only a
+    /// tokenizer without special tokens makes it [`EngineError::NoTokens`].
+    pub fn embed(&mut self, texts: &[String], prompt: PromptKind, recipe: RecipeName) -> Result<Batch, EngineError> {
+        self.embed_by(texts, prompt, &self.recipe(recipe))
+    }
+
+    /// Like [`Self::embed`] with a recipe that has no name.
+    pub fn embed_by(&mut self, texts: &[String], prompt: PromptKind, recipe: &Recipe) -> Result<Batch, EngineError> {
+        if let Some(available) = self.backend.built_in_recipe().filter(|&available| available != recipe.name) {
+            return Err(EngineError::RecipeUnavailable { path: self.path.clone(), asked: recipe.name, available });
+        }
+        let started = Instant::now();
+        let tokens = self.tokenize(texts, prompt, recipe)?;
+        let tokenized = Instant::now();
+        let vectors = self.forward(&tokens, recipe)?;
+        Ok(Batch {
+            vectors,
+            tokens: tokens.iter().map(|tokens| tokens.count).collect(),
+            truncated: tokens.iter().map(|tokens| tokens.truncated).collect(),
+            tokenize_ms: (tokenized - started).as_secs_f64() * 1e3,
+            forward_ms: tokenized.elapsed().as_secs_f64() * 1e3,
+        })
+    }
+
+    fn tokenize(&self, texts: &[String], prompt: PromptKind, recipe: &Recipe) -> Result<Vec<Tokens>, EngineError> {
+        let tokens = match recipe.prompt(prompt) {
+            "" => self.tokenizer.encode(texts, recipe.max_tokens, recipe.padding)?,
+            prompt => {
+                let prompted: Vec<String> = texts.iter().map(|text| format!("{prompt}{text}")).collect();
+                self.tokenizer.encode(&prompted, recipe.max_tokens, recipe.padding)?
+            }
+        };
+        match tokens.iter().position(|tokens| tokens.ids.is_empty()) {
+            Some(index) => Err(EngineError::NoTokens { index }),
+            None => Ok(tokens),
+        }
+    }
+
+    fn forward(&mut self, tokens: &[Tokens], recipe: &Recipe) -> Result<Vec<Vec<f32>>, EngineError> {
+        let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
+        let (tokens_per_batch, length) = match self.backend.shape() {
+            BatchShape::Any => (batches::TOKENS_PER_BATCH, None),
+            BatchShape::OneRowOf(length) => (1, Some(length)),
+        };
+        let mut vectors = vec![Vec::new(); tokens.len()];
+        for indices in batches::plan(&lengths, tokens_per_batch) {
+            let ids: Vec<&[u32]> = indices.iter().map(|&index| tokens[index].ids.as_slice()).collect();
+            let batch = PaddedBatch::new(&ids, self.tokenizer.pad(), length);
+            for (index, mut vector) in indices.into_iter().zip(self.run(&batch, recipe)?) {
+                pool::finish(&mut vector, recipe).map_err(|unusable| self.unusable(unusable, index))?;
+                vectors[index] = vector;
+            }
+        }
+        Ok(vectors)
+    }
+
+    fn run(&mut self, batch: &PaddedBatch, recipe: &Recipe) -> Result<Vec<Vec<f32>>, EngineError> {
+        let layers = recipe.layers.clamp(1, self.facts.layers);
+        let output = self.backend.forward(batch, layers).map_err(failed(&self.path))?;
+        match output {
+            Output::Hidden(states) => {
+                pool::pool(&states, batch, recipe).map_err(|error| failed(&self.path)(error.into()))
+            }
+            Output::Pooled(vectors) => Ok(vectors),
+        }
+    }
+
+    fn unusable(&self, unusable: Unusable, index: usize) -> EngineError {
+        let path = self.path.clone();
+        match unusable {
+            Unusable::NotFinite => EngineError::NotFinite { path, index },
+            Unusable::Zero => EngineError::ZeroVector { path, index },
+        }
+    }
+}
+
+/// What the model's file and the files beside it say together; the model's file first, then the family's custom.
+///
+/// Without any word on pooling a BERT is pooled by mean, as sentence-transformers does, and a Qwen3 by its last token.
+fn gather(opened: &checkpoint::Opened, sidecar: Sidecar) -> ModelFacts {
+    let (layers, dims, positions, pooling, query) = match &opened.family {
+        Family::Bert(facts) => (facts.layers, facts.hidden, facts.positions, Pooling::Mean, ""),
+        Family::Qwen3(facts) => (facts.layers, facts.hidden, facts.positions, Pooling::Last, QWEN3_QUERY),
+        Family::Package => unreachable!("a package has no tensors. This is a bug."),
+    };
+    ModelFacts {
+        family: opened.family.clone(),
+        layers,
+        dims,
+        max_tokens: opened.max_tokens.or(sidecar.max_tokens).unwrap_or(positions).min(positions),
+        pooling: opened.pooling.or(sidecar.pooling).unwrap_or(pooling),
+        prompts: sidecar.prompts.unwrap_or_else(|| Prompts { query: query.to_owned(), document: String::new() }),
+    }
+}
+
+/// What the weights are stored as, by the first layer's query matrix. Mixed files (Q4_K_M) are named after their bulk, and a
+/// type between two precisions after the nearer one.
+fn precision(weights: &Weights) -> Precision {
+    match weights.dtype(weight(0, "attn_q")) {
+        Some(GgmlDType::F32) | None => Precision::Fp32,
+        Some(GgmlDType::F16 | GgmlDType::BF16) => Precision::Fp16,
+        Some(GgmlDType::Q8_0 | GgmlDType::Q8_1 | GgmlDType::Q8K | GgmlDType::Q6K) => Precision::Int8,
+        Some(_) => Precision::FourBit,
+    }
+}

@@ -1,0 +1,38 @@
+//! Text to tokens to vector: recipes and backends.
+//!
+//! An [`Engine`] is one loaded model. It applies a [`Recipe`] (how text becomes tokens, how hidden states become a vector)
+//! around a [`Backend`] (what runs the arithmetic). It does not download, convert, queue or choose models, and it speaks
+//! to no other process: that is the work of `store`, `convert`, `lifecycle` and `worker`.
+//!
+//! Data flow: [`Engine::embed`] tokenises and truncates ([`tokens`]), forms batches of similar length ([`batches`]), lets the
+//! backend run them ([`bert`], [`qwen3`], Core ML), pools and normalises ([`pool`]) and restores the order of the texts.
+//!
+//! Why own encoders over candle instead of `candle-transformers`: its models keep a key-value cache, return logits instead
+//! of hidden states, copy the embedding table to F32 (hundreds of megabytes for Qwen3) and have no quantised BERT.
+
+mod attention;
+mod backend;
+mod batches;
+mod bert;
+mod checkpoint;
+#[cfg(any(target_os = "macos", test))]
+mod coreml;
+mod engine;
+mod error;
+mod facts;
+mod gguf;
+mod linear;
+mod mapped;
+mod mapped_blocks;
+mod pool;
+mod qwen3;
+mod recipe;
+mod revision;
+mod sidecar;
+mod tokens;
+mod weights;
+
+pub use backend::{Backend, BackendError, BatchShape, Output, PaddedBatch};
+pub use engine::{Batch, Engine};
+pub use error::EngineError;
+pub use recipe::{Padding, Pooling, Prompts, Recipe};

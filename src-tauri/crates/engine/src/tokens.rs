@@ -1,0 +1,278 @@
+//! Text to token ids, with the special tokens in place and every truncation counted.
+//!
+//! The tokenizer's own truncation and padding are switched off: it truncates silently, and it pads to whatever length the
+//! author once saved. Special tokens are found once by a probe and put around the text here, so that a truncated text keeps
+//! its end token.
+
+use std::path::{Path, PathBuf};
+
+use embedbar_contract::Truncation;
+use tokenizers::Tokenizer;
+
+use crate::{EngineError, recipe::Padding};
+
+/// Larger than any real one (Qwen3's has 11 MB, XLM-R's 17 MB).
+const LARGEST: u64 = 64 << 20;
+
+/// Texts from which on several threads tokenise.
+const PARALLEL: usize = 8;
+
+/// A tokenizer that fits one model.
+pub(crate) struct TextTokenizer {
+    path: PathBuf,
+    tokenizer: Tokenizer,
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+    pad: u32,
+}
+
+/// One text's tokens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Tokens {
+    /// Special tokens included, and padding that is read like text.
+    pub(crate) ids: Vec<u32>,
+    /// Tokens of the text that were read, special tokens included, padding not.
+    pub(crate) count: usize,
+    /// Set where the text was longer.
+    pub(crate) truncated: Option<Truncation>,
+}
+
+/// What the model demands of its tokenizer.
+pub(crate) struct Demands {
+    /// Rows of the embedding table; `None` where the model does not tell.
+    pub(crate) rows: Option<usize>,
+    /// The most tokens of a text.
+    pub(crate) max_tokens: usize,
+    /// The token that must end every text, by name and by id; the first that exists counts.
+    pub(crate) end: Option<(&'static str, Option<u32>)>,
+}
+
+/// The tokenizer file at `path`, at most 64 MB.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, EngineError> {
+    let reading = |error| EngineError::reading(path, error);
+    let length = path.metadata().map_err(reading)?.len();
+    if length > LARGEST {
+        return Err(EngineError::tokenizer(
+            path,
+            format!("`{length}` bytes are more than the `{LARGEST}` that are read"),
+        ));
+    }
+    std::fs::read(path).map_err(reading)
+}
+
+impl TextTokenizer {
+    /// Parses `bytes`, the contents of `path`, and checks that it meets `demands`.
+    pub(crate) fn new(path: &Path, bytes: &[u8], demands: &Demands) -> Result<Self, EngineError> {
+        let bad = |error: tokenizers::Error| EngineError::tokenizer(path, error);
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(bad)?;
+        let pad = tokenizer.get_padding().map(|padding| padding.pad_id);
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(bad)?;
+
+        if let Some(rows) = demands.rows {
+            let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+            if largest as usize >= rows {
+                return Err(EngineError::TokenizerMismatch { path: path.to_path_buf(), largest, rows });
+            }
+        }
+        let named = |name: &str| tokenizer.token_to_id(name);
+        let fits = |id: &u32| demands.rows.is_none_or(|rows| (*id as usize) < rows);
+        let pad = pad.or_else(|| named("[PAD]")).or_else(|| named("<|endoftext|>")).filter(fits).unwrap_or(0);
+
+        let (prefix, mut suffix) = special_tokens(path, &tokenizer)?;
+        if let Some((name, id)) = demands.end
+            && let Some(end) = named(name).or(id).filter(fits)
+            && suffix.last() != Some(&end)
+        {
+            suffix.push(end);
+        }
+        if prefix.len() + suffix.len() >= demands.max_tokens {
+            let problem = format!(
+                "it adds `{}` special tokens; the model reads `{}` tokens",
+                prefix.len() + suffix.len(),
+                demands.max_tokens
+            );
+            return Err(EngineError::tokenizer(path, problem));
+        }
+        Ok(Self { path: path.to_path_buf(), tokenizer, prefix, suffix, pad })
+    }
+
+    /// The id that fills a row up.
+    pub(crate) fn pad(&self) -> u32 {
+        self.pad
+    }
+
+    /// Tokens of each text, at most `max_tokens`.
+    pub(crate) fn encode(
+        &self,
+        texts: &[String],
+        max_tokens: usize,
+        padding: Padding,
+    ) -> Result<Vec<Tokens>, EngineError> {
+        let bad = |error: tokenizers::Error| EngineError::tokenizer(&self.path, error);
+        let encodings = if texts.len() < PARALLEL {
+            texts.iter().map(|text| self.tokenizer.encode_fast(text.as_str(), false)).collect::<Result<Vec<_>, _>>()
+        } else {
+            self.tokenizer.encode_batch_fast(texts.iter().map(String::as_str).collect(), false)
+        };
+        let encodings = encodings.map_err(bad)?;
+        Ok(encodings.iter().map(|encoding| self.finish(encoding.get_ids(), max_tokens, padding)).collect())
+    }
+
+    fn finish(&self, text: &[u32], max_tokens: usize, padding: Padding) -> Tokens {
+        let special = self.prefix.len() + self.suffix.len();
+        let kept = text.len().min(max_tokens.saturating_sub(special));
+        let mut ids = Vec::with_capacity(kept + special);
+        ids.extend_from_slice(&self.prefix);
+        ids.extend_from_slice(&text[..kept]);
+        ids.extend_from_slice(&self.suffix);
+        let count = ids.len();
+        if let Padding::ReadUpTo(length) = padding {
+            ids.resize(length.max(count), self.pad);
+        }
+        let truncated =
+            (kept < text.len()).then_some(Truncation { total_tokens: text.len() + special, kept_tokens: count });
+        Tokens { ids, count, truncated }
+    }
+}
+
+/// The tokens that the tokenizer puts before and after a text.
+fn special_tokens(path: &Path, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
+    let encode = |text: &str, special| {
+        let encoding = tokenizer.encode_fast(text, special).map_err(|error| EngineError::tokenizer(path, error))?;
+        Ok(encoding.get_ids().to_vec())
+    };
+    for probe in ["a", "the", "1", "."] {
+        let plain: Vec<u32> = encode(probe, false)?;
+        if plain.is_empty() {
+            continue;
+        }
+        let whole: Vec<u32> = encode(probe, true)?;
+        return match whole.windows(plain.len()).position(|window| window == plain) {
+            Some(start) => Ok((whole[..start].to_vec(), whole[start + plain.len()..].to_vec())),
+            None => Err(EngineError::tokenizer(path, "its post-processor changes the tokens of the text itself")),
+        };
+    }
+    Err(EngineError::tokenizer(path, "it makes no tokens of ordinary words"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Words of one letter; `template` is a post-processor.
+    fn tokenizer(template: &Value) -> Vec<u8> {
+        json!({
+            "version": "1.0",
+            "truncation": {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+            "padding": {"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": null,
+                        "pad_id": 3, "pad_type_id": 0, "pad_token": "[PAD]"},
+            "added_tokens": [
+                {"id": 1, "content": "[CLS]", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false},
+                {"id": 2, "content": "[SEP]", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false},
+                {"id": 3, "content": "[PAD]", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false}
+            ],
+            "normalizer": null,
+            "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": template,
+            "decoder": null,
+            "model": {"type": "WordLevel", "unk_token": "[UNK]",
+                      "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "a": 4, "b": 5, "c": 6}}
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    fn template(before: &[&str], after: &[&str]) -> Value {
+        let special = |name: &&str| json!({"SpecialToken": {"id": name, "type_id": 0}});
+        let mut single: Vec<Value> = before.iter().map(special).collect();
+        single.push(json!({"Sequence": {"id": "A", "type_id": 0}}));
+        single.extend(after.iter().map(special));
+        json!({"type": "TemplateProcessing", "single": single,
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {
+                "[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]},
+                "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}}})
+    }
+
+    fn open(template: &Value, demands: &Demands) -> Result<TextTokenizer, EngineError> {
+        TextTokenizer::new(Path::new("tokenizer.json"), &tokenizer(template), demands)
+    }
+
+    fn encode(tokenizer: &TextTokenizer, text: &str, max_tokens: usize) -> Tokens {
+        tokenizer.encode(&[text.to_owned()], max_tokens, Padding::Masked).unwrap().remove(0)
+    }
+
+    const DEMANDS: Demands = Demands { rows: Some(7), max_tokens: 512, end: None };
+
+    #[test]
+    fn the_saved_padding_and_truncation_do_not_apply() {
+        let tokenizer = open(&template(&["[CLS]"], &["[SEP]"]), &DEMANDS).unwrap();
+        let tokens = encode(&tokenizer, "a b c a b c", 512);
+        assert_eq!(tokens.ids, [1, 4, 5, 6, 4, 5, 6, 2]);
+        assert_eq!(tokens.truncated, None);
+        assert_eq!(tokenizer.pad(), 3);
+    }
+
+    #[test]
+    fn a_truncated_text_keeps_its_special_tokens_and_says_so() {
+        let tokenizer = open(&template(&["[CLS]"], &["[SEP]"]), &DEMANDS).unwrap();
+        let tokens = encode(&tokenizer, "a b c a b c", 5);
+        assert_eq!(tokens.ids, [1, 4, 5, 6, 2]);
+        assert_eq!(tokens.truncated, Some(Truncation { total_tokens: 8, kept_tokens: 5 }));
+        assert_eq!(encode(&tokenizer, "a b c", 5).truncated, None);
+    }
+
+    #[test]
+    fn an_empty_text_is_its_special_tokens() {
+        let tokenizer = open(&template(&["[CLS]"], &["[SEP]"]), &DEMANDS).unwrap();
+        assert_eq!(encode(&tokenizer, "", 5).ids, [1, 2]);
+    }
+
+    #[test]
+    fn a_demanded_end_token_is_there_exactly_once() {
+        let end = |name, id| Demands { rows: Some(7), max_tokens: 512, end: Some((name, id)) };
+        for (after, demands) in [
+            (vec!["[SEP]"], end("[SEP]", None)),
+            (vec![], end("[SEP]", None)),
+            (vec![], end("<|endoftext|>", Some(2))),
+            (vec!["[SEP]"], end("<|endoftext|>", Some(2))),
+        ] {
+            let tokenizer = open(&template(&[], &after), &demands).unwrap();
+            assert_eq!(encode(&tokenizer, "a b", 512).ids, [4, 5, 2], "{after:?}");
+            assert_eq!(encode(&tokenizer, "a b c", 2).ids, [4, 2], "{after:?}");
+        }
+    }
+
+    #[test]
+    fn many_texts_at_once_are_each_text_alone() {
+        let tokenizer = open(&template(&["[CLS]"], &["[SEP]"]), &DEMANDS).unwrap();
+        let texts: Vec<String> = (0..40).map(|count| "a b c ".repeat(count)).collect();
+        let together = tokenizer.encode(&texts, 20, Padding::Masked).unwrap();
+        for (text, tokens) in texts.iter().zip(together) {
+            assert_eq!(tokens, encode(&tokenizer, text, 20));
+        }
+    }
+
+    #[test]
+    fn padding_that_is_read_is_part_of_the_ids_but_not_of_the_count() {
+        let tokenizer = open(&template(&[], &["[SEP]"]), &DEMANDS).unwrap();
+        let tokens = tokenizer.encode(&["a".to_owned()], 5, Padding::ReadUpTo(5)).unwrap().remove(0);
+        assert_eq!((tokens.ids.as_slice(), tokens.count), ([4, 2, 3, 3, 3].as_slice(), 2));
+    }
+
+    #[test]
+    fn a_tokenizer_with_more_tokens_than_embeddings_is_refused() {
+        let demands = Demands { rows: Some(6), ..DEMANDS };
+        let error = open(&template(&[], &[]), &demands).err().unwrap();
+        assert!(matches!(error, EngineError::TokenizerMismatch { largest: 6, rows: 6, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_tokenizer_that_is_damaged_names_the_file() {
+        let error = TextTokenizer::new(Path::new("x/tokenizer.json"), b"{\"version\"", &DEMANDS).err().unwrap();
+        assert!(error.to_string().contains("`x/tokenizer.json`"), "{error}");
+    }
+}

@@ -1,0 +1,145 @@
+//! What the tray shows for a snapshot: a pure function, without a menu in sight.
+
+use embedbar_contract::{Failure, ModelState, Pressure, Snapshot};
+
+/// The longest line that a menu shows without becoming unwieldy, in characters.
+const LONGEST_LINE: usize = 80;
+
+/// Which drawing the icon is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Symbol {
+    Normal,
+    Warn,
+    Critical,
+    /// The pressure is not known, or there is no application.
+    Unknown,
+    /// Bulk work is paused; a shortage of memory is more important and shows instead.
+    Paused,
+}
+
+/// What icon and menu say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Face {
+    pub(super) symbol: Symbol,
+    /// Model, precision, state: the menu's first line.
+    pub(super) status: String,
+    pub(super) tooltip: String,
+    pub(super) paused: bool,
+}
+
+impl Face {
+    /// For a running application.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let symbol = match snapshot.memory.pressure {
+            Some(Pressure::Critical) => Symbol::Critical,
+            Some(Pressure::Warn) => Symbol::Warn,
+            _ if snapshot.paused => Symbol::Paused,
+            Some(Pressure::Normal) => Symbol::Normal,
+            None => Symbol::Unknown,
+        };
+        let status = shorten(&model_line(&snapshot.model));
+        let available = snapshot.memory.available_bytes.map_or_else(|| "–".to_owned(), format_bytes);
+        let tooltip = format!("Embedbar: {status}; {available} available");
+        Self { symbol, status, tooltip, paused: snapshot.paused }
+    }
+
+    /// For an application that did not start.
+    pub(super) fn of_failed_start(failure: &Failure) -> Self {
+        let status = shorten(&format!("Embedbar did not start: {}", failure.message));
+        Self { symbol: Symbol::Unknown, tooltip: status.clone(), status, paused: false }
+    }
+}
+
+fn model_line(model: &ModelState) -> String {
+    match model {
+        ModelState::Idle => "No model is loaded".to_owned(),
+        ModelState::Loading { model } => format!("{model} · loading…"),
+        ModelState::Ready { generation, .. } => format!("{} · {} · ready", generation.model, generation.precision),
+        ModelState::Failed { model, failure } => format!("{model} · failed: {}", failure.message),
+    }
+}
+
+/// Cuts a text to one line that a menu can hold.
+pub(super) fn shorten(line: &str) -> String {
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= LONGEST_LINE {
+        return line;
+    }
+    let kept: String = line.chars().take(LONGEST_LINE - 1).collect();
+    format!("{}…", kept.trim_end())
+}
+
+/// Bytes as the rest of the interface writes them: decimal units, one digit.
+pub(super) fn format_bytes(bytes: u64) -> String {
+    let (value, unit) = match bytes {
+        0..1_000_000 => (bytes as f64 / 1e3, "kB"),
+        1_000_000..1_000_000_000 => (bytes as f64 / 1e6, "MB"),
+        _ => (bytes as f64 / 1e9, "GB"),
+    };
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use embedbar_contract::{BackendName, FailureCode, Generation, MemoryReading, Precision, RecipeName};
+
+    use super::*;
+
+    fn snapshot(pressure: Option<Pressure>, paused: bool) -> Snapshot {
+        Snapshot { paused, memory: MemoryReading { pressure, ..MemoryReading::default() }, ..Snapshot::default() }
+    }
+
+    #[test]
+    fn the_icon_follows_the_pressure_and_a_shortage_outweighs_a_pause() {
+        let symbol = |pressure, paused| Face::of(&snapshot(pressure, paused)).symbol;
+        assert_eq!(symbol(Some(Pressure::Normal), false), Symbol::Normal);
+        assert_eq!(symbol(Some(Pressure::Warn), false), Symbol::Warn);
+        assert_eq!(symbol(Some(Pressure::Critical), true), Symbol::Critical);
+        assert_eq!(symbol(Some(Pressure::Normal), true), Symbol::Paused);
+        assert_eq!(symbol(None, true), Symbol::Paused);
+        assert_eq!(symbol(None, false), Symbol::Unknown, "a failed probe is not calm");
+    }
+
+    #[test]
+    fn the_status_names_model_precision_and_state() {
+        let model = ModelState::Ready {
+            generation: Generation {
+                model: "all-MiniLM-L6-v2".to_owned(),
+                revision: "0123456789abcdef".to_owned(),
+                precision: Precision::Int8,
+                recipe: RecipeName::Native,
+            },
+            dims: 384,
+            backend: BackendName::CandleCpu,
+            max_tokens: 256,
+            worker_pid: 1,
+            load_ms: 1.0,
+            restarts: 0,
+        };
+        let mut snapshot = snapshot(None, false);
+        snapshot.model = model;
+        assert_eq!(Face::of(&snapshot).status, "all-MiniLM-L6-v2 · INT8 · ready");
+        assert_eq!(
+            Face::of(&snapshot).tooltip,
+            "Embedbar: all-MiniLM-L6-v2 · INT8 · ready; – available",
+            "an unknown figure is a dash"
+        );
+    }
+
+    #[test]
+    fn a_long_failure_becomes_one_short_line() {
+        let failure = Failure::new(FailureCode::Io, format!("cannot read\n`/{}`", "ä".repeat(200)));
+        let status = Face::of_failed_start(&failure).status;
+        assert_eq!(status.chars().count(), LONGEST_LINE);
+        assert!(status.starts_with("Embedbar did not start: cannot read `/ää"));
+        assert!(status.ends_with('…'));
+    }
+
+    #[test]
+    fn bytes_are_written_in_decimal_units() {
+        assert_eq!(format_bytes(0), "0.0 kB");
+        assert_eq!(format_bytes(999_949), "999.9 kB");
+        assert_eq!(format_bytes(23_400_000), "23.4 MB");
+        assert_eq!(format_bytes(16_000_000_000), "16.0 GB");
+    }
+}

@@ -1,0 +1,37 @@
+//! `cargo xtask bench`: builds the release and hands over to `tests/bench/bench.py`, which measures it beside onnxruntime
+//! in the same run and prints the table.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::python;
+use crate::steps::Steps;
+use crate::system::{self, Consent, Need};
+use crate::workspace::Workspace;
+
+/// Measures and prints; `rest` is passed on to the script.
+pub(crate) fn bench(workspace: &Workspace, rest: &[String]) -> Result<()> {
+    let folder = workspace.root.join("tests/bench");
+    let mut steps = Steps::new(&workspace.scratch().join("logs"))?;
+    system::ensure(&mut steps, &[Need::Python], Consent::Ask)?;
+    let build = ["build", "--release", "--package", "embedbar-cli"];
+    steps.require("cargo build --release", "read the first error in the log", &mut workspace.cargo(build))?;
+    let python = python::environment(workspace, &mut steps, &folder.join("requirements.txt"))?;
+    let status = Command::new(&python)
+        .arg(folder.join("bench.py"))
+        .arg("--embedbar")
+        .arg(workspace.target.join("release/embedbar"))
+        .arg("--bundled")
+        .arg(workspace.bundled_model())
+        .arg("--cache")
+        .arg(workspace.cache())
+        .args(rest)
+        .current_dir(&workspace.root)
+        .status()
+        .with_context(|| format!("could not start `{}`", python.display()))?;
+    if !status.success() {
+        bail!("the benchmark failed ({status}): the lines above say where");
+    }
+    Ok(())
+}

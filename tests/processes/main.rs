@@ -1,0 +1,6 @@
+//! Whole programs with each other: owner, client, worker, and what happens when one of them dies or is given rubbish.
+
+mod bad_input;
+mod documents;
+mod http;
+mod owners_and_workers;

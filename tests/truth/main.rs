@@ -1,0 +1,220 @@
+//! The engine against values that other implementations computed: sentence-transformers, transformers and onnxruntime.
+//!
+//! README.md says how the values were made. Nothing here measures speed.
+
+mod reference;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use embedbar_contract::{PromptKind, RecipeName};
+use embedbar_engine::{Batch, Engine, Padding, Pooling, Recipe};
+use embedbar_tests::checkpoint;
+use embedbar_tests::program::checkout;
+use safetensors::SafeTensors;
+use tempfile::TempDir;
+
+use reference::{Reference, assert_near, largest_difference, texts};
+
+/// Same arithmetic in another order: nothing but rounding may differ.
+const EXACT: f64 = 0.999_99;
+/// Weights of eight bits.
+const QUANTISED: f64 = 0.999;
+/// What padding may change.
+const ROUNDING: f32 = 1e-5;
+
+fn open(path: &Path) -> Engine {
+    Engine::open("truth", path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
+}
+
+fn native(engine: &mut Engine, texts: &[String], prompt: PromptKind) -> Batch {
+    engine.embed(texts, prompt, RecipeName::Native).expect("every text can be embedded")
+}
+
+/// The texts that a reference of some of them is about.
+fn chosen(reference: &Reference) -> Vec<String> {
+    let all = texts();
+    reference.counts("indices").into_iter().map(|index| all[index].clone()).collect()
+}
+
+/// The committed checkpoint NAME with the side files that older libraries wrote.
+fn as_older_libraries_write(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    for file in ["model.safetensors", "tokenizer.json"] {
+        copy(&reference::folder().join(name).join(file), &folder.path().join(file));
+    }
+    copy_all(&reference::folder().join(format!("{name}-old")), folder.path());
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap_or_else(|error| panic!("`{}` cannot be copied: {error}", from.display()));
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("`{}`: {error}", from.display())) {
+        let path = entry.expect("the folder can be listed").path();
+        let target = to.join(path.file_name().expect("an entry has a name"));
+        if path.is_dir() {
+            fs::create_dir_all(&target).expect("a folder can be made");
+            copy_all(&path, &target);
+        } else {
+            copy(&path, &target);
+        }
+    }
+}
+
+/// Counts of tokens read and, where the text was longer, of all.
+fn assert_counts(batch: &Batch, read: &[usize], total: &[usize]) {
+    assert_eq!(batch.tokens, read, "tokens that were read");
+    for (index, truncated) in batch.truncated.iter().enumerate() {
+        let found = truncated.map(|truncated| (truncated.total_tokens, truncated.kept_tokens));
+        let expected = (total[index] > read[index]).then_some((total[index], read[index]));
+        assert_eq!(found, expected, "truncation of text {index}");
+    }
+}
+
+#[test]
+fn the_values_belong_to_the_texts_and_files_that_are_committed() -> Result<()> {
+    let sentences = checkpoint::sha256(&reference::folder().join("sentences.json"))?;
+    for name in ["minilm", "qwen3-small", "bert-small"] {
+        let provenance = Reference::provenance(name);
+        assert_eq!(provenance["sentences_sha256"], sentences, "{name}");
+        let values = checkpoint::sha256(&reference::folder().join(format!("{name}.safetensors")))?;
+        assert_eq!(provenance["sha256"], values, "{name}");
+        let files = provenance["checkpoint"].as_object().expect("a checkpoint is named");
+        for (file, expected) in files.iter().filter(|_| name != "minilm") {
+            let found = checkpoint::sha256(&reference::folder().join(name).join(file))?;
+            assert_eq!(expected, &found, "{name}/{file}");
+        }
+    }
+    assert!(texts().len() >= 100);
+    Ok(())
+}
+
+#[test]
+fn minilm_in_f32_gives_the_vectors_of_sentence_transformers() -> Result<()> {
+    let Some(path) = checkpoint::minilm_or_skip("minilm_in_f32_gives_the_vectors_of_sentence_transformers")? else {
+        return Ok(());
+    };
+    let (texts, reference) = (texts(), Reference::open("minilm"));
+    let batch = native(&mut open(&path), &texts, PromptKind::None);
+    assert_counts(&batch, &reference.counts("token_counts"), &reference.counts("total_counts"));
+    assert_near(&batch.vectors, &reference.vectors("embeddings"), &texts, EXACT);
+    Ok(())
+}
+
+#[test]
+fn the_bundled_int8_model_stays_near_the_vectors_of_sentence_transformers() {
+    let (texts, reference) = (texts(), Reference::open("minilm"));
+    let mut engine = open(&checkout().join("models/bundled/all-MiniLM-L6-v2-int8.gguf"));
+    let batch = native(&mut engine, &texts, PromptKind::None);
+    assert_counts(&batch, &reference.counts("token_counts"), &reference.counts("total_counts"));
+    assert_near(&batch.vectors, &reference.vectors("embeddings"), &texts, QUANTISED);
+}
+
+#[test]
+fn a_batch_gives_what_each_text_gives_alone() -> Result<()> {
+    let minilm = checkpoint::minilm_or_skip("a_batch_gives_what_each_text_gives_alone")?;
+    let small = ["qwen3-small", "bert-small"].map(|name| reference::folder().join(name));
+    for path in minilm.into_iter().chain(small) {
+        // Every fourth text, and the longest, which pad the others most.
+        let (all, mut engine) = (texts(), open(&path));
+        let texts: Vec<String> = all.iter().step_by(4).chain(all.last()).cloned().collect();
+        let together = native(&mut engine, &texts, PromptKind::None);
+        let alone: Vec<Vec<f32>> = texts
+            .iter()
+            .map(|text| native(&mut engine, std::slice::from_ref(text), PromptKind::None).vectors.remove(0))
+            .collect();
+        let difference = largest_difference(&together.vectors, &alone);
+        assert!(difference <= ROUNDING, "`{}` differs by {difference}", path.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn bert_with_first_token_pooling_gives_the_vectors_of_transformers() {
+    let (texts, reference) = (texts(), Reference::open("bert-small"));
+    let mut engine = open(&reference::folder().join("bert-small"));
+    let batch = native(&mut engine, &texts, PromptKind::None);
+    assert_counts(&batch, &reference.counts("token_counts"), &reference.counts("total_counts"));
+    assert_near(&batch.vectors, &reference.vectors("native"), &texts, EXACT);
+    let queries = native(&mut engine, &texts, PromptKind::Query);
+    assert_near(&queries.vectors, &reference.vectors("native_query"), &texts, EXACT);
+}
+
+#[test]
+fn qwen3_gives_the_vectors_of_transformers() {
+    let reference = Reference::open("qwen3-small");
+    let texts = chosen(&reference);
+    let mut engine = open(&reference::folder().join("qwen3-small"));
+    let batch = native(&mut engine, &texts, PromptKind::None);
+    let counts = reference.counts("token_counts");
+    assert_counts(&batch, &counts, &counts);
+    assert_near(&batch.vectors, &reference.vectors("native"), &texts, EXACT);
+    let queries = native(&mut engine, &texts, PromptKind::Query);
+    assert_near(&queries.vectors, &reference.vectors("native_query"), &texts, EXACT);
+    assert_eq!(queries.tokens, reference.counts("query_token_counts"));
+}
+
+#[test]
+fn the_papr_recipe_gives_what_the_sdks_converter_computes() {
+    let reference = Reference::open("qwen3-small");
+    let texts = chosen(&reference);
+    let mut engine = open(&reference::folder().join("qwen3-small"));
+    let batch = engine.embed(&texts, PromptKind::None, RecipeName::Papr).expect("every text can be embedded");
+    assert_counts(&batch, &reference.counts("papr_token_counts"), &reference.counts("token_counts"));
+    assert_near(&batch.vectors, &reference.vectors("papr"), &texts, EXACT);
+}
+
+#[test]
+fn the_sdks_build_of_october_2025_can_be_followed_too() {
+    let reference = Reference::open("qwen3-small");
+    let texts = chosen(&reference);
+    let mut engine = open(&reference::folder().join("qwen3-small"));
+    let recipe = Recipe {
+        padding: Padding::ReadUpTo(32),
+        layers: 1,
+        pooling: Pooling::Mean,
+        clamp: None,
+        l2: false,
+        ..engine.recipe(RecipeName::Papr)
+    };
+    let batch = engine.embed_by(&texts, PromptKind::None, &recipe).expect("every text can be embedded");
+    let expected = reference.vectors("papr_2025_10_16");
+    assert_near(&batch.vectors, &expected, &texts, EXACT);
+    let difference = largest_difference(&batch.vectors, &expected);
+    assert!(difference <= 1e-4, "not normalised, so lengths count too: {difference}");
+}
+
+#[test]
+fn a_checkpoint_reads_the_same_as_older_and_as_newest_libraries_write_it() {
+    for name in ["qwen3-small", "bert-small"] {
+        let old = as_older_libraries_write(name);
+        let (mut old, mut new) = (open(old.path()), open(&reference::folder().join(name)));
+        assert_eq!(old.max_tokens(), new.max_tokens(), "tokens that {name} reads");
+        for prompt in [PromptKind::None, PromptKind::Query, PromptKind::Document] {
+            let (old, new) = (native(&mut old, &texts(), prompt), native(&mut new, &texts(), prompt));
+            assert_eq!((&old.tokens, &old.truncated), (&new.tokens, &new.truncated), "{name}");
+            assert!(old.vectors == new.vectors, "{name} differs");
+        }
+    }
+}
+
+#[test]
+fn weights_with_a_prefix_in_their_names_give_the_same_vectors() -> Result<()> {
+    for (name, prefix) in [("qwen3-small", "model."), ("bert-small", "bert.")] {
+        let folder = tempfile::tempdir()?;
+        copy_all(&reference::folder().join(name), folder.path());
+        let path = folder.path().join("model.safetensors");
+        let bytes = fs::read(&path)?;
+        let tensors = SafeTensors::deserialize(&bytes)?;
+        let renamed = tensors.tensors().into_iter().map(|(tensor, view)| (format!("{prefix}{tensor}"), view));
+        fs::write(&path, safetensors::serialize(renamed, None)?)?;
+        let plain = native(&mut open(&reference::folder().join(name)), &texts(), PromptKind::None);
+        let prefixed = native(&mut open(folder.path()), &texts(), PromptKind::None);
+        assert!(prefixed.vectors == plain.vectors, "{name} differs");
+    }
+    Ok(())
+}

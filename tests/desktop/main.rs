@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn bench(test: &str) -> Option<Bench> {
 }
 
 /// A few documents of which one answers [`QUERY`] without sharing a telling word with it.
-fn plant(folder: &PathBuf) -> String {
+fn plant(folder: &Path) -> String {
     fs::create_dir_all(folder.join("notes")).expect("a folder can be made");
     let write = |name: &str, text: &str| {
         let path = folder.join(name);

@@ -25,7 +25,7 @@ pub const SEARCH_TITLE: &str = "Embedbar search";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A model is loaded in seconds; a folder of thousands of files is indexed in minutes.
-const INDEX_PATIENCE: Duration = Duration::from_secs(1800);
+const INDEX_PATIENCE: Duration = Duration::from_mins(30);
 
 /// What the panel says of a job that succeeded, and of any that has ended.
 const DONE: &str = "Done";

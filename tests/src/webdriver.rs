@@ -41,7 +41,7 @@ impl WebDriver {
             driver.post("/session", &json!({ "capabilities": {} })).map_err(|error| format!("{error:#}"))
         })
         .context("the app must be built with the feature `webdriver`")?;
-        driver.session = reply["sessionId"].as_str().context("a session without an id")?.to_owned();
+        reply["sessionId"].as_str().context("a session without an id")?.clone_into(&mut driver.session);
         Ok(driver)
     }
 

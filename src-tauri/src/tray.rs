@@ -24,7 +24,7 @@ use crate::windows::{self, View};
 
 mod face;
 
-use face::{Face, Symbol, format_bytes, shorten};
+use face::{Face, Symbol, format_memory, shorten};
 
 /// How often the list of models is read again although the active model has not changed.
 const MODELS_INTERVAL: Duration = Duration::from_secs(10);
@@ -275,7 +275,7 @@ fn receipt_line(receipt: &CleanupReceipt) -> String {
     if measured.is_empty() {
         return "Clean-up: nothing to give back".to_owned();
     }
-    format!("Clean-up gave back {}", format_bytes(measured.iter().sum()))
+    format!("Clean-up gave back {}", format_memory(measured.iter().sum()))
 }
 
 fn image(symbol: Symbol) -> Image<'static> {

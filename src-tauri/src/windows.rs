@@ -145,14 +145,14 @@ pub(crate) fn open(app: &AppHandle, view: View) {
     on_main_thread(app, move |app| open_now(app, view));
 }
 
-/// Hides the window if it is in front, opens it if not.
+/// Hides the window if it is shown, opens it if not.
+///
+/// Whether it has the focus is not asked: on X11 the key that brought us here has just taken it.
 pub(crate) fn toggle(app: &AppHandle, view: View) {
     on_main_thread(app, move |app| {
-        let in_front = app
-            .get_webview_window(view.label())
-            .is_some_and(|window| window.is_visible().unwrap_or(false) && window.is_focused().unwrap_or(false));
+        let shown = app.get_webview_window(view.label()).is_some_and(|window| window.is_visible().unwrap_or(false));
         let same_click = app.state::<Windows>().with(view, |entry| entry.turned_away.take());
-        if in_front {
+        if shown {
             hide_now(app, view);
             Ok(())
         } else if same_click.is_some_and(|moment| moment.elapsed() < SAME_CLICK) {

@@ -115,7 +115,7 @@ fn escape_hides_the_search_window_and_what_is_hidden_is_destroyed() {
             windows.sort();
             assert_eq!(windows, ["panel", "search"]);
 
-            bench.rig.press_in(SEARCH_TITLE, "Escape")?;
+            desktop.press_in(&window, SEARCH_TITLE, "Escape")?;
             eventually("the search window is hidden", || bench.rig.window(SEARCH_TITLE).is_none().then_some(()));
             eventually("the search window is destroyed", || {
                 (desktop.driver().and_then(|driver| driver.windows()).ok()? == ["panel"]).then_some(())
@@ -138,7 +138,7 @@ fn a_window_that_is_opened_again_before_its_time_keeps_its_page() {
         .explain(|desktop| {
             let window = desktop.open_search()?;
             window.script("window.kept = true")?;
-            bench.rig.press_in(SEARCH_TITLE, "Escape")?;
+            desktop.press_in(&window, SEARCH_TITLE, "Escape")?;
             eventually("the search window is hidden", || bench.rig.window(SEARCH_TITLE).is_none().then_some(()));
             let window = desktop.open_search()?;
             std::thread::sleep(Duration::from_secs(5)); // past the first clock, which must be void
@@ -197,10 +197,9 @@ fn the_global_shortcut_toggles_the_search_window() {
     let mut desktop = Desktop::start(&bench.rig, bench.launch).expect("the app starts");
     desktop
         .explain(|_| {
-            bench.rig.run("xdotool", &["key", "ctrl+shift+space"])?;
+            bench.rig.press("ctrl+shift+space")?;
             eventually("the search window is shown", || bench.rig.window(SEARCH_TITLE));
-            bench.rig.focus(SEARCH_TITLE)?;
-            bench.rig.run("xdotool", &["key", "ctrl+shift+space"])?;
+            bench.rig.press("ctrl+shift+space")?;
             eventually("the search window is hidden", || bench.rig.window(SEARCH_TITLE).is_none().then_some(()));
             Ok(())
         })
@@ -225,7 +224,7 @@ fn enter_opens_the_chosen_file_with_the_persons_own_program() {
             let window = desktop.open_search()?;
             let hits = search(&window, QUERY)?;
             assert_eq!(hits[0].path, bench.planted);
-            bench.rig.press_in(SEARCH_TITLE, "Return")?;
+            desktop.press_in(&window, SEARCH_TITLE, "Return")?;
             let opened =
                 eventually("a file is opened", || fs::read_to_string(&record).ok().filter(|text| !text.is_empty()));
             assert_eq!(opened.trim().trim_start_matches("file://"), bench.planted);

@@ -163,6 +163,17 @@ impl<'rig> Desktop<'rig> {
         Ok(driver)
     }
 
+    /// Presses a key, such as `Escape`, on the keyboard once the page of the window with this title has it.
+    pub fn press_in(&self, page: &WebDriver, title: &str, key: &str) -> Result<()> {
+        self.rig.focus(title)?;
+        // The window manager's word that the window is active comes before the page hears of it.
+        wait_for("the keyboard in the page", PATIENCE, || {
+            let focused = page.script("return document.hasFocus()").map_err(|error| format!("{error:#}"))?;
+            (focused == true).then_some(()).ok_or_else(|| "the page does not have it".to_owned())
+        })?;
+        self.rig.press(key)
+    }
+
     /// A session, for questions about which windows exist; one of them must.
     pub fn driver(&self) -> Result<WebDriver> {
         WebDriver::connect(self.port)

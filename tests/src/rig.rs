@@ -241,11 +241,18 @@ impl Rig {
         Ok(())
     }
 
-    /// The X11 window with this exact title, once it is on the screen.
+    /// The X11 window with this exact title, if it is on the screen.
     pub fn window(&self, title: &str) -> Option<String> {
         let pattern = format!("^{title}$");
-        let found = self.run("xdotool", &["search", "--onlyvisible", "--name", &pattern]).ok()?;
-        found.lines().next().map(str::to_owned)
+        let search = ["search", "--onlyvisible", "--name", &pattern];
+        for _ in 0..5 {
+            let output = self.command("xdotool").args(search).output().ok()?;
+            // A window that is destroyed while it looks makes it fail with an X error; without a match it fails silently.
+            if output.status.success() || output.stderr.is_empty() {
+                return String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned);
+            }
+        }
+        None
     }
 
     /// Gives the window with this title the keyboard, once it is shown; a click in the tray does not.
@@ -257,11 +264,9 @@ impl Rig {
         Ok(())
     }
 
-    /// Presses a key, such as `Escape`, on the keyboard while the window with this title has it.
-    pub fn press_in(&self, title: &str, key: &str) -> Result<()> {
-        self.focus(title)?;
-        self.run("xdotool", &["key", key])?;
-        Ok(())
+    /// Presses a key or a combination, such as `Escape`, on the keyboard.
+    pub fn press(&self, key: &str) -> Result<()> {
+        self.run("xdotool", &["key", key]).map(drop)
     }
 
     fn quiet(&mut self, program: &str, arguments: &[&str]) -> Result<()> {

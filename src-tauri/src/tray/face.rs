@@ -38,7 +38,7 @@ impl Face {
             None => Symbol::Unknown,
         };
         let status = shorten(&model_line(&snapshot.model));
-        let available = snapshot.memory.available_bytes.map_or_else(|| "–".to_owned(), format_bytes);
+        let available = snapshot.memory.available_bytes.map_or_else(|| "–".to_owned(), format_memory);
         let tooltip = format!("Embedbar: {status}; {available} available");
         Self { symbol, status, tooltip, paused: snapshot.paused }
     }
@@ -69,13 +69,15 @@ pub(super) fn shorten(line: &str) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Bytes as the rest of the interface writes them: decimal units, one digit.
-pub(super) fn format_bytes(bytes: u64) -> String {
-    let (value, unit) = match bytes {
-        0..1_000_000 => (bytes as f64 / 1e3, "kB"),
-        1_000_000..1_000_000_000 => (bytes as f64 / 1e6, "MB"),
-        _ => (bytes as f64 / 1e9, "GB"),
-    };
+/// Memory as the panel and Activity Monitor write it: steps of 1024, so that 16 GB of chips are 16.0 GB.
+pub(super) fn format_memory(bytes: u64) -> String {
+    const STEP: f64 = 1024.0;
+    let (mut value, mut unit) = (bytes as f64 / STEP, "kB");
+    for next in ["MB", "GB"] {
+        if value >= STEP {
+            (value, unit) = (value / STEP, next);
+        }
+    }
     format!("{value:.1} {unit}")
 }
 
@@ -136,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_written_in_decimal_units() {
-        assert_eq!(format_bytes(0), "0.0 kB");
-        assert_eq!(format_bytes(999_949), "999.9 kB");
-        assert_eq!(format_bytes(23_400_000), "23.4 MB");
-        assert_eq!(format_bytes(16_000_000_000), "16.0 GB");
+    fn memory_is_written_in_steps_of_1024() {
+        assert_eq!(format_memory(0), "0.0 kB");
+        assert_eq!(format_memory(1024 * 1000), "1000.0 kB");
+        assert_eq!(format_memory(23 << 20), "23.0 MB");
+        assert_eq!(format_memory(16 << 30), "16.0 GB");
     }
 }

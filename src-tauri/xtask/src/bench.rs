@@ -27,6 +27,8 @@ pub(crate) fn bench(workspace: &Workspace, rest: &[String]) -> Result<()> {
         .arg("--cache")
         .arg(workspace.cache())
         .args(rest)
+        // A release build in a target folder of its own does not find the sources.
+        .env("EMBEDBAR_BUNDLED", workspace.bundled_model())
         .current_dir(&workspace.root)
         .status()
         .with_context(|| format!("could not start `{}`", python.display()))?;

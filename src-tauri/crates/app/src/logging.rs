@@ -26,16 +26,18 @@ fn filter() -> EnvFilter {
 
 /// Logs into `folder`, and warnings also to standard error. For programs that own a home.
 pub fn log_to_files(folder: &Path) -> Result<Logging, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(FailureCode::Io, format!("cannot write a log in `{}`: {error}", folder.display()))
+            .hint("Check that the folder is yours and that the disk is not full.")
+    };
+    std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     let appender = RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix("embedbar")
         .filename_suffix("log")
         .max_log_files(KEPT_FILES)
         .build(folder)
-        .map_err(|error| {
-            Failure::new(FailureCode::Io, format!("cannot write a log in `{}`: {error}", folder.display()))
-                .hint("Check that the folder is yours and that the disk is not full.")
-        })?;
+        .map_err(|error| failed(&error))?;
     let (writer, guard) = tracing_appender::non_blocking(appender);
     let files = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).with_filter(filter());
     let screen = tracing_subscriber::fmt::layer()

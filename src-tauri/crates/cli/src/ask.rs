@@ -228,9 +228,9 @@ async fn cleanup(application: &Remote<Access>, dry_run: bool, json: bool) -> any
         return output::json(&receipt);
     }
     for item in &receipt.items {
-        output::line(&format!("{:>10}  {}", output::bytes(item.freed_bytes), item.action));
+        output::line(&format!("{:>10}  {}", output::memory_bytes(item.freed_bytes), item.action));
     }
-    let available = |reading: &embedbar_contract::MemoryReading| output::bytes(reading.available_bytes);
+    let available = |reading: &embedbar_contract::MemoryReading| output::memory_bytes(reading.available_bytes);
     if !dry_run {
         output::line(&format!("available: {} before, {} after", available(&receipt.before), available(&receipt.after)));
     }

@@ -57,15 +57,24 @@ impl Drop for Progress {
     }
 }
 
-/// Bytes as people read them, in powers of ten; a dash where nothing is known.
+/// A file's size in powers of ten, as file managers write it; a dash where nothing is known.
 pub(crate) fn bytes(bytes: Option<u64>) -> String {
+    in_steps(bytes, 1000.0)
+}
+
+/// Memory in powers of 1024, as the panel and Activity Monitor write it; a dash where nothing is known.
+pub(crate) fn memory_bytes(bytes: Option<u64>) -> String {
+    in_steps(bytes, 1024.0)
+}
+
+fn in_steps(bytes: Option<u64>, step: f64) -> String {
     let Some(bytes) = bytes else { return "–".to_owned() };
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
-        if value < 1000.0 {
+        if value < step {
             return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
         }
-        value /= 1000.0;
+        value /= step;
     }
     format!("{value:.1} TB")
 }
@@ -80,19 +89,20 @@ pub(crate) fn pressure(pressure: Option<Pressure>) -> &'static str {
 }
 
 pub(crate) fn memory(reading: &MemoryReading) -> String {
-    let rate =
-        |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{}/s", bytes(Some(rate as u64))));
+    let rate = |rate: Option<f64>| {
+        rate.map_or_else(|| "–".to_owned(), |rate| format!("{}/s", memory_bytes(Some(rate as u64))))
+    };
     format!(
         "available  {} of {}\npressure   {}\nswap       {} used, {} in, {} out\nEmbedbar   {}\nworker     {} ({} resident)",
-        bytes(reading.available_bytes),
-        bytes(reading.total_bytes),
+        memory_bytes(reading.available_bytes),
+        memory_bytes(reading.total_bytes),
         pressure(reading.pressure),
-        bytes(reading.swap_used_bytes),
+        memory_bytes(reading.swap_used_bytes),
         rate(reading.swap_in_bytes_per_second),
         rate(reading.swap_out_bytes_per_second),
-        bytes(reading.own_bytes),
-        bytes(reading.worker_bytes),
-        bytes(reading.worker_resident_bytes),
+        memory_bytes(reading.own_bytes),
+        memory_bytes(reading.worker_bytes),
+        memory_bytes(reading.worker_resident_bytes),
     )
 }
 
@@ -105,5 +115,6 @@ mod tests {
         let shown: Vec<String> =
             [Some(0), Some(999), Some(24_800_000), Some(16_000_000_000), None].into_iter().map(bytes).collect();
         assert_eq!(shown, ["0 B", "999 B", "24.8 MB", "16.0 GB", "–"]);
+        assert_eq!(memory_bytes(Some(16 << 30)), "16.0 GB");
     }
 }

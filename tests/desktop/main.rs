@@ -63,7 +63,7 @@ fn plant(folder: &Path) -> String {
     );
     write("notes/garden.txt", "Tomatoes want sun, water in the morning and a stake before they grow tall.\n");
     write("notes/parser.rs", "/// Splits a line into tokens at commas that are not quoted.\nfn split(line: &str) {}\n");
-    write("notes/coast.md", &format!("# Coast\n\nNotes from the autumn.\n\n{SENTENCE}\n"))
+    write("notes/autumn.md", &format!("# Autumn\n\nNotes from the walks.\n\n{SENTENCE}\n"))
 }
 
 #[test]

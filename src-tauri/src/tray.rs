@@ -311,6 +311,6 @@ mod tests {
     fn a_receipt_claims_only_what_was_measured() {
         assert_eq!(receipt_line(&receipt(&[])), "Clean-up: nothing to give back");
         assert_eq!(receipt_line(&receipt(&[None])), "Clean-up: nothing to give back");
-        assert_eq!(receipt_line(&receipt(&[Some(1_500_000_000), None])), "Clean-up gave back 1.5 GB");
+        assert_eq!(receipt_line(&receipt(&[Some(3 << 29), None])), "Clean-up gave back 1.5 GB");
     }
 }

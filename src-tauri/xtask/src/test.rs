@@ -170,9 +170,7 @@ impl Session<'_> {
             "each warning in the log names its fix; a missing lint tool is `rustup component add clippy`",
             &mut command,
         )?;
-        // Private items too: the headers of the modules are the map of this project.
-        let mut rustdoc = self.workspace.cargo(["doc", "--workspace", "--no-deps", "--document-private-items"]);
-        rustdoc.args(["--features", TEST_FEATURES]);
+        let mut rustdoc = self.workspace.cargo(["doc", "--workspace", "--no-deps", "--features", TEST_FEATURES]);
         self.check("rustdoc", "a link in a doc comment leads nowhere", rustdoc.env("RUSTDOCFLAGS", "-D warnings"))
     }
 

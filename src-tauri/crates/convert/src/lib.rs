@@ -8,7 +8,7 @@
 //!               shapes)  sha256)   at a time)   then rename)
 //! ```
 //!
-//! [`convert`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to the
+//! [`convert()`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to the
 //! thread that quantises and writes them. Tensors are written in the order in which the source holds them, so that one
 //! sequential pass over the source both converts it and takes its sha256. The same source and [`Job`] give the same bytes.
 //!

@@ -8,14 +8,15 @@
 //!               shapes)  sha256)   at a time)   then rename)
 //! ```
 //!
-//! [`convert()`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to the
-//! thread that quantises and writes them. Tensors are written in the order in which the source holds them, so that one
+//! [`convert()`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to threads
+//! that quantise their rows, and a writing thread takes the result. Tensors are written in the order in which the source holds them, so that one
 //! sequential pass over the source both converts it and takes its sha256. The same source and [`Job`] give the same bytes.
 //!
 //! What this is not: it knows nothing of running a model, downloads nothing, and does not decide which precision is wanted.
 //! Where a checkpoint leaves room for doubt (a tensor without a place, a pooling that is written nowhere) it refuses.
 
 pub mod bundled;
+mod cache;
 mod checkpoint;
 mod configuration;
 mod convert;

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::ConvertError;
+use crate::{ConvertError, cache};
 
 /// A file in the making. Dropped before [`Partial::commit`], it is removed and the target stays as it was.
 #[derive(Debug)]
@@ -18,8 +18,14 @@ pub(crate) struct Partial {
     path: PathBuf,
     file: File,
     expected: u64,
+    /// Bytes that were appended, and how many of them are on the disk for certain.
+    appended: u64,
+    settled: u64,
     committed: bool,
 }
+
+/// Bytes after which what was written is brought to the disk, so that the system never holds more of it than this.
+const SETTLE_BYTES: u64 = 64 << 20;
 
 impl Partial {
     /// Starts to write a file of `expected` bytes that is to become `target`.
@@ -29,7 +35,9 @@ impl Partial {
             name.ok_or(ConvertError::BadTarget { path: target.to_path_buf(), problem: "it has no file name" })?;
         let path = target.with_file_name(format!(".{name}.partial"));
         let file = lock(&path, target)?;
-        let partial = Self { target: target.to_path_buf(), path, file, expected, committed: false };
+        cache::bypass(&file);
+        let target_path = target.to_path_buf();
+        let partial = Self { target: target_path, path, file, expected, appended: 0, settled: 0, committed: false };
         partial.file.set_len(0).map_err(ConvertError::writing(target))?;
         check_space(target, expected)?;
         Ok(partial)
@@ -37,7 +45,15 @@ impl Partial {
 
     /// Appends bytes.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), ConvertError> {
-        self.file.write_all(bytes).map_err(|source| self.failed(source))
+        self.file.write_all(bytes).map_err(|source| self.failed(source))?;
+        self.appended += bytes.len() as u64;
+        let unsettled = self.appended - self.settled;
+        if unsettled >= SETTLE_BYTES {
+            self.file.sync_data().map_err(|source| self.failed(source))?;
+            cache::forget(&self.file, self.settled, unsettled);
+            self.settled = self.appended;
+        }
+        Ok(())
     }
 
     /// Replaces bytes that were written before.

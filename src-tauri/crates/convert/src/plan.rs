@@ -9,9 +9,8 @@ mod qwen3;
 use std::collections::HashMap;
 
 use safetensors::Dtype;
-use serde_json::Value as Json;
 
-use crate::checkpoint::{Checkpoint, Shard, Tensor};
+use crate::checkpoint::{Checkpoint, Content, Shard, Tensor};
 use crate::configuration::{self, Configuration};
 use crate::gguf::{self, Value};
 use crate::quantise::{self, Quantiser};
@@ -108,13 +107,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Holds the checkpoint against its configuration and decides what becomes of every tensor.
-    pub(crate) fn make(checkpoint: &Checkpoint, job: &Job, name: &str) -> Result<Self, ConvertError> {
-        let configuration = Configuration::open(&checkpoint.folder)?;
+    pub(crate) fn make(
+        checkpoint: &Checkpoint,
+        configuration: &Configuration,
+        job: &Job,
+        name: &str,
+    ) -> Result<Self, ConvertError> {
         configuration::check_modules(&checkpoint.folder)?;
-        let blueprint = blueprint(&configuration)?;
+        let blueprint = blueprint(configuration)?;
         let said = job.pooling.or(configuration::pooling(&checkpoint.folder)?).or(blueprint.pooling);
         let pooling = said.ok_or_else(|| ConvertError::UnknownPooling { path: checkpoint.folder.clone() })?;
-        let max_tokens = max_tokens(&configuration, checkpoint, job, blueprint.context)?;
+        let max_tokens = max_tokens(configuration, checkpoint, job, blueprint.context)?;
         let (tensors, left_out, data_bytes) = match_tensors(checkpoint, &blueprint, job)?;
         let metadata = metadata(&blueprint, job, name, pooling, max_tokens);
         Ok(Self { metadata, tensors, left_out, data_bytes, pooling, max_tokens })
@@ -122,9 +125,6 @@ impl Plan {
 }
 
 fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
-    for key in ["quantization", "quantization_config"] {
-        configuration.only(key, &Json::Null)?;
-    }
     match configuration.text("model_type") {
         Some("bert") => bert::blueprint(configuration),
         Some("qwen3") => qwen3::blueprint(configuration),
@@ -159,6 +159,9 @@ fn match_tensors(checkpoint: &Checkpoint, blueprint: &Blueprint, job: &Job) -> R
     let mut end = 0;
     for (shard_index, shard) in checkpoint.shards.iter().enumerate() {
         for (tensor_index, tensor) in shard.tensors.iter().enumerate() {
+            if tensor.content == Content::Companion {
+                continue;
+            }
             let Recognised::Part(canonical) = (blueprint.recognise)(&tensor.name) else {
                 left_out.push(tensor.name.clone());
                 continue;
@@ -173,13 +176,12 @@ fn match_tensors(checkpoint: &Checkpoint, blueprint: &Blueprint, job: &Job) -> R
                 return Err(ConvertError::DuplicateTensor { path, tensor });
             }
             check_tensor(shard, tensor, part)?;
-            let row = row_length(&tensor.shape);
+            let row = tensor.row_length();
             let (quantiser, fell_back) = match part.role {
                 Role::Matrix => quantise::for_matrix(job.precision, row),
                 Role::Exact => (quantise::exact(), false),
             };
-            let rows = rows(&tensor.shape);
-            let bytes = (rows * (row / quantiser.block())) as u64 * quantiser.block_bytes() as u64;
+            let bytes = (tensor.rows() * (row / quantiser.block())) as u64 * quantiser.block_bytes() as u64;
             let name = part.target.clone();
             tensors.push(Planned {
                 name,
@@ -205,20 +207,12 @@ fn check_tensor(shard: &Shard, tensor: &Tensor, part: &Part) -> Result<(), Conve
         let (found, wanted) = (tensor.shape.clone(), part.shape.clone());
         return Err(ConvertError::TensorShape { path, tensor: name, found, wanted });
     }
-    if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-        return Err(ConvertError::TensorType { path, tensor: name, found: format!("{:?}", tensor.dtype) });
+    match tensor.content {
+        Content::Numbers(dtype) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+            Err(ConvertError::TensorType { path, tensor: name, found: format!("{dtype:?}") })
+        }
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-/// Numbers in a row; a vector is one row.
-pub(crate) fn row_length(shape: &[usize]) -> usize {
-    shape.last().copied().unwrap_or(1)
-}
-
-/// Rows of a tensor; a vector has one.
-pub(crate) fn rows(shape: &[usize]) -> usize {
-    shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
 }
 
 fn metadata(blueprint: &Blueprint, job: &Job, name: &str, pooling: Pooling, max_tokens: u32) -> Vec<(String, Value)> {

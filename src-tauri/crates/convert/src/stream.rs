@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -13,9 +14,10 @@ use std::thread;
 
 use sha2::{Digest, Sha256};
 
-use crate::ConvertError;
-use crate::checkpoint::{Checkpoint, Shard};
-use crate::plan::{self, Plan};
+use crate::checkpoint::mlx::Companion;
+use crate::checkpoint::{Checkpoint, Content, Shard, Tensor};
+use crate::plan::Plan;
+use crate::{ConvertError, cache};
 
 /// Bytes of the source in one block at most. Larger blocks make nothing faster; smaller ones fit the processor's cache.
 pub const BLOCK_BYTES: usize = 4 << 20;
@@ -31,6 +33,8 @@ pub(crate) struct Block {
     pub(crate) first_row: usize,
     /// The rows.
     pub(crate) bytes: Vec<u8>,
+    /// The scales and the biases of the rows, where they are packed integers.
+    pub(crate) companions: [Vec<u8>; 2],
 }
 
 /// The sha256 of a checkpoint's weight files.
@@ -61,7 +65,7 @@ pub(crate) fn blocks(
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(QUEUE);
         let (give_back, spare) = channel();
-        let reader = scope.spawn(move || Reader { sender, spare }.read_all(checkpoint, plan));
+        let reader = scope.spawn(move || Reader { checkpoint, sender, spare }.read_all(plan));
         let taken = consume(receiver, &give_back, &mut take);
         let hashes = reader.join().expect("the reader does not panic. This is a bug.");
         // Where taking failed, the reader only stopped because nobody listened any more.
@@ -82,7 +86,8 @@ fn consume(
     Ok(())
 }
 
-struct Reader {
+struct Reader<'a> {
+    checkpoint: &'a Checkpoint,
     sender: SyncSender<Block>,
     spare: Receiver<Vec<u8>>,
 }
@@ -90,11 +95,11 @@ struct Reader {
 /// Nobody wants further blocks.
 struct Stopped;
 
-impl Reader {
-    fn read_all(&self, checkpoint: &Checkpoint, plan: &Plan) -> Result<Hashes, ConvertError> {
+impl Reader<'_> {
+    fn read_all(&self, plan: &Plan) -> Result<Hashes, ConvertError> {
         let mut planned = plan.tensors.iter().enumerate().peekable();
-        let mut of_shards = Vec::with_capacity(checkpoint.shards.len());
-        for (shard_index, shard) in checkpoint.shards.iter().enumerate() {
+        let mut of_shards = Vec::with_capacity(self.checkpoint.shards.len());
+        for (shard_index, shard) in self.checkpoint.shards.iter().enumerate() {
             let mut hash = Sha256::new();
             let mut go_on = self.read_span(shard, &mut hash, &Span::bytes(0, shard.data_start))?;
             for (tensor_index, tensor) in shard.tensors.iter().enumerate() {
@@ -103,8 +108,8 @@ impl Reader {
                 if let Some((index, _)) =
                     planned.next_if(|(_, planned)| (planned.shard, planned.tensor) == (shard_index, tensor_index))
                 {
-                    span.row_bytes = tensor.bytes as usize / plan::rows(&tensor.shape);
-                    span.planned = Some(index);
+                    span.row_bytes = tensor.row_bytes();
+                    span.planned = Some((index, tensor));
                 }
                 if go_on.is_ok() {
                     go_on = self.read_span(shard, &mut hash, &span)?;
@@ -118,7 +123,12 @@ impl Reader {
         Ok(Hashes { of_shards })
     }
 
-    fn read_span(&self, shard: &Shard, hash: &mut Sha256, span: &Span) -> Result<Result<(), Stopped>, ConvertError> {
+    fn read_span(
+        &self,
+        shard: &Shard,
+        hash: &mut Sha256,
+        span: &Span<'_>,
+    ) -> Result<Result<(), Stopped>, ConvertError> {
         let rows_per_block = (BLOCK_BYTES / span.row_bytes).max(1);
         let (mut done, mut first_row) = (0, 0);
         while done < span.bytes {
@@ -126,8 +136,12 @@ impl Reader {
             let mut bytes = self.spare.try_recv().unwrap_or_default();
             bytes.resize(length as usize, 0);
             shard.file.read_exact_at(&mut bytes, span.offset + done).map_err(ConvertError::reading(&shard.path))?;
+            cache::forget(&shard.file, span.offset + done, length);
             hash.update(&bytes);
-            if self.sender.send(Block { planned: span.planned, first_row, bytes }).is_err() {
+            let rows = first_row..first_row + length as usize / span.row_bytes;
+            let companions = self.companions(span, rows)?;
+            let planned = span.planned.map(|(index, _)| index);
+            if self.sender.send(Block { planned, first_row, bytes, companions }).is_err() {
                 return Ok(Err(Stopped));
             }
             done += length;
@@ -135,18 +149,36 @@ impl Reader {
         }
         Ok(Ok(()))
     }
+
+    /// The scales and biases of some rows, where the rows have any. They are hashed when the pass comes to them.
+    fn companions(&self, span: &Span<'_>, rows: Range<usize>) -> Result<[Vec<u8>; 2], ConvertError> {
+        let Some((_, Tensor { content: Content::Affine(affine), shape, .. })) = span.planned else {
+            return Ok(Default::default());
+        };
+        let groups = shape.last().copied().unwrap_or(1) / affine.packing.group;
+        let read = |companion: &Companion| {
+            let shard = &self.checkpoint.shards[companion.shard];
+            let row_bytes = groups * companion.dtype.bitsize() / 8;
+            let mut bytes = vec![0; rows.len() * row_bytes];
+            let offset = companion.offset + (rows.start * row_bytes) as u64;
+            shard.file.read_exact_at(&mut bytes, offset).map_err(ConvertError::reading(&shard.path))?;
+            Ok(bytes)
+        };
+        Ok([read(&affine.scales)?, read(&affine.biases)?])
+    }
 }
 
 /// What to read next.
-struct Span {
+struct Span<'a> {
     offset: u64,
     bytes: u64,
     /// Blocks are whole multiples of this.
     row_bytes: usize,
-    planned: Option<usize>,
+    /// The wanted tensor and its index in the plan.
+    planned: Option<(usize, &'a Tensor)>,
 }
 
-impl Span {
+impl Span<'_> {
     fn bytes(offset: u64, bytes: u64) -> Self {
         Self { offset, bytes, row_bytes: 1, planned: None }
     }
@@ -167,6 +199,7 @@ pub(crate) fn sha256_of(
             return Ok(hexadecimal(hash));
         }
         hash.update(&buffer[..count]);
+        cache::forget(file, offset, count as u64);
         offset += count as u64;
         step(count as u64)?;
     }

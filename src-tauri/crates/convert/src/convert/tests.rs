@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use candle_core::quantized::gguf_file;
 use candle_core::{Device, quantized::GgmlDType};
+use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -190,6 +191,80 @@ fn qwen3_comes_back_with_its_keys_from_either_form_of_its_names_and_of_its_confi
             assert!(farthest(numbers, &source.kept()) <= tolerance(*dtype, &source.kept()), "{name}");
         }
     }
+}
+
+#[test]
+fn an_mlx_checkpoint_is_read_with_its_groups_its_overrides_and_what_it_left_alone() {
+    for (bits, group) in [(4, 32), (8, 32), (4, 64), (8, 64)] {
+        let mut sample = Sample::qwen3(Dtype::BF16);
+        sample.rename(|name| format!("model.{name}"));
+        let mut expected = HashMap::new();
+        for (module, target) in [
+            ("model.embed_tokens", "token_embd.weight"),
+            ("model.layers.0.self_attn.q_proj", "blk.0.attn_q.weight"),
+            ("model.layers.1.self_attn.o_proj", "blk.1.attn_output.weight"),
+        ] {
+            expected.insert(target, sample.pack(module, bits, group));
+        }
+        // One module has bits of its own; the rest stays as it was, which is what missing scales say.
+        expected.insert("blk.1.ffn_up.weight", sample.pack("model.layers.1.mlp.up_proj", 12 - bits, 32));
+        let own = serde_json::json!({"bits": 12 - bits, "group_size": 32});
+        let settings =
+            serde_json::json!({"group_size": group, "bits": bits, "mode": "affine", "model.layers.1.mlp.up_proj": own});
+        sample.config["quantization"] = settings.clone();
+        sample.config["quantization_config"] = settings;
+        let (folder, summary) = converted(&sample, TargetPrecision::Fp16);
+        let summary = summary.expect("it is sound");
+        let found = read(&target(folder.path()));
+        for (name, numbers) in &expected {
+            assert!(farthest(&found.tensors[*name].2, numbers) <= tolerance(GgmlDType::F16, numbers), "{name}");
+        }
+        let plain = &sample.tensors["model.layers.0.mlp.down_proj.weight"].kept();
+        let (_, _, kept) = &found.tensors["blk.0.ffn_down.weight"];
+        assert!(farthest(kept, plain) <= tolerance(GgmlDType::F16, plain));
+        let source = fs::read(folder.path().join("model.safetensors")).expect("it is there");
+        assert_eq!(summary.input_sha256, sha256(&source), "scales and biases are hashed where they stand");
+        assert!(summary.left_out.is_empty(), "{:?}", summary.left_out);
+    }
+}
+
+#[test]
+fn packed_weights_without_their_scales_or_in_another_mode_are_refused() {
+    let packed = || {
+        let mut sample = Sample::qwen3(Dtype::BF16);
+        sample.pack("layers.0.mlp.up_proj", 4, 32);
+        sample.config["quantization"] = serde_json::json!({"group_size": 32, "bits": 4});
+        sample
+    };
+    let mut sample = packed();
+    sample.tensors.remove("layers.0.mlp.up_proj.biases");
+    let error = refused(&sample);
+    assert!(
+        matches!(&error, ConvertError::MissingTensor { tensor, .. } if tensor.ends_with("up_proj.biases")),
+        "{error}"
+    );
+
+    let mut sample = packed();
+    sample.add("layers.0.mlp.up_proj.scales", &[96, 4], Dtype::BF16);
+    let error = refused(&sample);
+    assert!(
+        matches!(&error, ConvertError::TensorShape { tensor, .. } if tensor.ends_with("up_proj.scales")),
+        "{error}"
+    );
+
+    for (key, value) in [("mode", "mxfp4".into()), ("bits", 3.into()), ("group_size", 16.into())] {
+        let mut sample = packed();
+        let shown = serde_json::Value::to_string(&value);
+        sample.config["quantization"][key] = value;
+        let error = refused(&sample);
+        let named = matches!(&error, ConvertError::Unsupported { what, .. } if what.contains(shown.trim_matches('"')));
+        assert!(named, "{error}");
+    }
+
+    let mut sample = packed();
+    sample.config.as_object_mut().expect("an object").remove("quantization");
+    let error = refused(&sample);
+    assert!(matches!(error, ConvertError::TensorShape { .. } | ConvertError::UnknownTensor { .. }), "{error}");
 }
 
 #[test]

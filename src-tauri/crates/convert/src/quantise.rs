@@ -5,9 +5,12 @@
 
 mod full;
 mod half;
+pub(crate) mod palette;
 mod q8_0;
+pub(crate) mod rows;
 
 use crate::TargetPrecision;
+pub(crate) use half::F16;
 
 /// A number that the type cannot hold. The caller knows which tensor and row it is in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,4 +55,11 @@ pub(crate) fn file_type(precision: TargetPrecision) -> u32 {
         TargetPrecision::Fp16 => 1,
         TargetPrecision::Int8 => 7,
     }
+}
+
+/// The nearest integer, halves to even, of a magnitude below 2^22: llama.cpp's `nearest_int`. Numbers that large have no
+/// fraction to keep in an F32, so adding one leaves the rounded integer in the lowest bits.
+fn nearest(number: f32) -> i32 {
+    const LARGE: f32 = 12_582_912.0;
+    ((number + LARGE).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
 }

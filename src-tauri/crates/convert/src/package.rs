@@ -18,7 +18,7 @@
 pub(crate) mod architecture;
 mod bert;
 pub(crate) mod blob;
-mod manifest;
+pub(crate) mod manifest;
 mod message;
 mod norm;
 pub(crate) mod options;
@@ -35,7 +35,6 @@ use prost::Message as _;
 
 use crate::{CONVERTER, Pooling};
 use architecture::{Architecture, Weight};
-pub(crate) use manifest::path;
 use message::{
     ArrayDataType, ArrayFeatureType, FeatureDescription, FeatureType, Metadata, Model, ModelDescription, Program,
 };
@@ -135,11 +134,6 @@ impl PackagePlan {
             ml_program: Some(self.program.clone()),
         };
         model.encode_to_vec()
-    }
-
-    /// The text of `Manifest.json`, given the bytes of `model.mlmodel`.
-    pub(crate) fn manifest(&self, model: &[u8]) -> String {
-        manifest::manifest(model)
     }
 
     fn metadata(&self, source_sha256: &str) -> Metadata {

@@ -6,6 +6,8 @@
 mod full;
 mod half;
 pub(crate) mod palette;
+mod q4_0;
+mod q4_k;
 mod q8_0;
 pub(crate) mod rows;
 
@@ -43,6 +45,10 @@ pub(crate) fn for_matrix(precision: TargetPrecision, row: usize) -> (&'static dy
     };
     if row.is_multiple_of(wanted.block()) { (wanted, false) } else { (&half::F16, true) }
 }
+
+/// GGUF's types of 4 bits, the smaller block first.
+#[cfg_attr(not(test), expect(dead_code, reason = "no target precision asks for them yet"))]
+pub(crate) const FOUR_BITS: [&dyn Quantiser; 2] = [&q4_0::Q4_0, &q4_k::Q4K];
 
 /// What stores norms, biases and small tables.
 pub(crate) fn exact() -> &'static dyn Quantiser {

@@ -410,17 +410,19 @@ impl Builder {
         let [first, second] = ["first", "second"].map(|half| self.fresh(&format!("{name}_{half}"), x.kind, &shape));
         let inputs = [("x", x), ("num_splits", &two), ("axis", &axis)];
         let inputs = inputs.map(|(key, value)| (key, vec![value])).into();
-        self.push("split", inputs, vec![first.clone(), second.clone()]);
+        self.push("split", inputs, &[first.clone(), second.clone()]);
         let swapped = self.fresh(name, x.kind, &x.shape);
         let inputs = vec![("values", vec![&second, &first]), ("axis", vec![&axis]), ("interleave", vec![&no])];
-        self.push("concat", inputs, vec![swapped.clone()]);
+        self.push("concat", inputs, std::slice::from_ref(&swapped));
         swapped
     }
 
     /// `x` with sizes of 1 inserted at `axes`.
     pub(super) fn expand(&mut self, name: &str, x: &Tensor, axes: &[usize]) -> Tensor {
         let mut shape = x.shape.clone();
-        axes.iter().for_each(|axis| shape.insert(*axis, 1));
+        for axis in axes {
+            shape.insert(*axis, 1);
+        }
         let axes: Vec<i32> = axes.iter().map(|axis| *axis as i32).collect();
         let axes = self.ints(&axes);
         self.operation("expand_dims", name, &[("x", x), ("axes", &axes)], x.kind, &shape)
@@ -463,11 +465,15 @@ impl Builder {
         shape: &[usize],
     ) -> Tensor {
         let tensor = self.fresh(name, output, shape);
-        self.push(kind, inputs.iter().map(|(key, value)| (*key, vec![*value])).collect(), vec![tensor.clone()]);
+        self.push(
+            kind,
+            inputs.iter().map(|(key, value)| (*key, vec![*value])).collect(),
+            std::slice::from_ref(&tensor),
+        );
         tensor
     }
 
-    fn push(&mut self, kind: &str, inputs: Vec<(&str, Vec<&Tensor>)>, outputs: Vec<Tensor>) {
+    fn push(&mut self, kind: &str, inputs: Vec<(&str, Vec<&Tensor>)>, outputs: &[Tensor]) {
         let names = |values: Vec<&Tensor>| argument(values.into_iter().map(|value| Bound::Name(value.name.clone())));
         self.operations.push(Operation {
             kind: kind.to_owned(),

@@ -241,10 +241,14 @@ mod tests {
         let stored = Stored { weight: 0, rows: 0..3, form, fell_back: false };
         let Start::Survey(mut survey) = stored.start() else { panic!("a palette needs a survey") };
         let rows = [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [1.0, 1.0, 2.0]];
-        rows.iter().for_each(|row| survey.row(row).expect("in range"));
+        for row in &rows {
+            survey.row(row).expect("in range");
+        }
         let mut encoder = survey.finish();
         let mut codes = Vec::new();
-        rows.iter().for_each(|row| encoder.row(row, &mut codes).expect("in range"));
+        for row in &rows {
+            encoder.row(row, &mut codes).expect("in range");
+        }
         let palette = encoder.finish(&mut codes);
         assert_eq!(codes, [0x10, 0x22, 0x01, 0x00, 0x01]);
         assert_eq!(palette.len(), 32);

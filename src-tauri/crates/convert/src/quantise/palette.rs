@@ -199,7 +199,6 @@ mod tests {
 
     /// The least error of any split, by trying them all.
     fn least_error(distinct: &[(f64, f64)], count: usize) -> f64 {
-        let errors = Errors::new(distinct);
         fn from(errors: &Errors, start: usize, end: usize, count: usize) -> f64 {
             if count == 1 {
                 return errors.of(start, end);
@@ -207,7 +206,7 @@ mod tests {
             let splits = start + 1..=end - (count - 1);
             splits.map(|at| errors.of(start, at) + from(errors, at, end, count - 1)).fold(f64::INFINITY, f64::min)
         }
-        from(&errors, 0, distinct.len(), count)
+        from(&Errors::new(distinct), 0, distinct.len(), count)
     }
 
     proptest! {

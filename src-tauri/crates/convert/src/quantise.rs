@@ -63,9 +63,10 @@ pub(crate) fn file_type(precision: TargetPrecision) -> u32 {
     }
 }
 
-/// The nearest integer, halves to even, of a magnitude below 2^22: llama.cpp's `nearest_int`. Numbers that large have no
-/// fraction to keep in an F32, so adding one leaves the rounded integer in the lowest bits.
-fn nearest(number: f32) -> i32 {
+/// The nearest whole number, halves to even, as llama.cpp's `nearest_int` and coremltools round. Numbers as large as the
+/// constant have no fraction in single precision, so that adding one rounds. Unlike `f32::round_ties_even`, it is never a call
+/// into a library, which would keep loops from being vectorised. Above 2^22 the result may be off by a few.
+fn rounded(number: f32) -> f32 {
     const LARGE: f32 = 12_582_912.0;
-    ((number + LARGE).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
+    number + LARGE - LARGE
 }

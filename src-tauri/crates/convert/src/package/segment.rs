@@ -139,16 +139,10 @@ impl Encoder {
             Self::Half => F16.encode(row, codes),
             Self::Int8 { scales } => rows::encode_int8(row, codes, scales),
             Self::Int4 { scales } => rows::encode_int4(row, codes, scales),
-            Self::Palette { palette, waiting } => {
-                for number in row {
-                    let index = palette.index(*number)?;
-                    match waiting.take() {
-                        Some(low) => codes.push(low | index << 4),
-                        None => *waiting = Some(index),
-                    }
-                }
-                Ok(())
-            }
+            Self::Palette { palette, waiting } => palette.indices(row, |index| match waiting.take() {
+                Some(low) => codes.push(low | index << 4),
+                None => *waiting = Some(index),
+            }),
         }
     }
 

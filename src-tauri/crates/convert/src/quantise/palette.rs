@@ -6,6 +6,7 @@
 //! kmeans1d, which is given the same distinct numbers and counts.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::OutOfRange;
 
@@ -26,10 +27,7 @@ impl Histogram {
 
     /// Counts a row's numbers.
     pub(crate) fn add(&mut self, row: &[f32]) -> Result<(), OutOfRange> {
-        for number in row {
-            self.counts[usize::from(bits(*number)?)] += 1;
-        }
-        Ok(())
+        halves(row, |bits| self.counts[usize::from(bits)] += 1)
     }
 
     /// The best palette.
@@ -78,15 +76,28 @@ impl Palette {
         self.colours.iter().flat_map(|colour| colour.to_le_bytes()).collect()
     }
 
-    /// The index of a number that was counted.
-    pub(crate) fn index(&self, number: f32) -> Result<u8, OutOfRange> {
-        Ok(self.index[usize::from(bits(number)?)])
+    /// Gives `take` the index of each number of a row that was counted.
+    pub(crate) fn indices(&self, row: &[f32], mut take: impl FnMut(u8)) -> Result<(), OutOfRange> {
+        halves(row, |bits| take(self.index[usize::from(bits)]))
     }
 }
 
-fn bits(number: f32) -> Result<u16, OutOfRange> {
-    let half = f16::from_f32(number);
-    if half.is_finite() { Ok(half.to_bits()) } else { Err(OutOfRange) }
+/// Gives `take` each number as the bits of a half.
+fn halves(row: &[f32], mut take: impl FnMut(u16)) -> Result<(), OutOfRange> {
+    /// Numbers converted at a time, small enough to stay in the first-level cache.
+    const STEP: usize = 1024;
+    let mut halves = [f16::ZERO; STEP];
+    for numbers in row.chunks(STEP) {
+        let halves = &mut halves[..numbers.len()];
+        halves.convert_from_f32_slice(numbers);
+        if halves.iter().any(|half| !half.is_finite()) {
+            return Err(OutOfRange);
+        }
+        for half in halves {
+            take(half.to_bits());
+        }
+    }
+    Ok(())
 }
 
 /// The weighted mean, from the first number on as kmeans1d sums it.
@@ -197,6 +208,12 @@ mod tests {
         histogram.palette()
     }
 
+    fn index(palette: &Palette, number: f32) -> u8 {
+        let mut found = None;
+        palette.indices(&[number], |index| found = Some(index)).expect("in range");
+        found.expect("there was a number")
+    }
+
     /// The least error of any split, by trying them all.
     fn least_error(distinct: &[(f64, f64)], count: usize) -> f64 {
         fn from(errors: &Errors, start: usize, end: usize, count: usize) -> f64 {
@@ -234,7 +251,7 @@ mod tests {
             for number in row {
                 let number = f16::from_f32(number).to_f32();
                 let distance = |colour: &f16| (colour.to_f32() - number).abs();
-                let chosen = distance(&palette.colours[usize::from(palette.index(number).expect("in range"))]);
+                let chosen = distance(&palette.colours[usize::from(index(&palette, number))]);
                 let nearest = used.iter().map(distance).fold(f32::INFINITY, f32::min);
                 // A colour is a mean rounded to a half, so that a number in the middle may be nearer to the other one.
                 prop_assert!(chosen <= nearest + 2.0_f32.powi(-10), "{number}: {chosen} instead of {nearest}");
@@ -247,17 +264,17 @@ mod tests {
         let row: Vec<f32> = (0..16).map(|number| number as f32 - 7.5).collect();
         let sixteen = palette(&row);
         for (at, number) in row.iter().enumerate() {
-            assert_eq!((sixteen.index(*number), sixteen.colours[at].to_f32()), (Ok(at as u8), *number));
+            assert_eq!((index(&sixteen, *number), sixteen.colours[at].to_f32()), (at as u8, *number));
         }
         let two = palette(&[-3.0, 5.0, -3.0]);
-        assert_eq!((two.index(-3.0), two.index(5.0)), (Ok(0), Ok(1)));
+        assert_eq!((index(&two, -3.0), index(&two, 5.0)), (0, 1));
         assert_eq!(two.bytes()[..6], [0x00, 0xc2, 0x00, 0x45, 0, 0]);
     }
 
     #[test]
     fn both_zeros_are_one_number() {
         let palette = palette(&[-0.0, 0.0, 1.0, -1.0]);
-        assert_eq!((palette.index(-0.0), palette.index(0.0)), (Ok(1), Ok(1)));
+        assert_eq!((index(&palette, -0.0), index(&palette, 0.0)), (1, 1));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use half::f16;
 
-use super::{OutOfRange, Quantiser, nearest};
+use super::{OutOfRange, Quantiser, rounded};
 
 pub(super) struct Q4K;
 
@@ -47,16 +47,27 @@ impl Quantiser for Q4K {
     }
 }
 
+/// One number for each group of a block. The groups are fitted side by side: each in the reference's order, and yet as many at
+/// a time as the processor's registers hold.
+type Lanes = [f32; GROUPS];
+
+fn lanes(of: impl Fn(usize) -> f32) -> Lanes {
+    std::array::from_fn(of)
+}
+
 fn encode_block(block: &[f32; BLOCK]) -> Option<[u8; BLOCK_BYTES]> {
-    let groups: &[[f32; GROUP]] = block.as_chunks().0;
-    let fits: [Fit; GROUPS] = std::array::from_fn(|group| fit(&groups[group]));
-    let (scale, scales) = multiples(fits.each_ref().map(|fit| fit.scale))?;
-    let (minimum, minima) = multiples(fits.each_ref().map(|fit| fit.minimum))?;
+    let fit = fit(block);
+    let (scale, scales) = multiples(fit.scales)?;
+    let (minimum, minima) = multiples(fit.minima)?;
     let mut codes = [0; BLOCK];
     for (group, codes) in codes.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
         let (scale, minimum) = (scale.to_f32() * f32::from(scales[group]), minimum.to_f32() * f32::from(minima[group]));
-        // Without a scale, the reference keeps the codes that it found first; they mean the same as any.
-        *codes = if scale == 0.0 { fits[group].codes } else { encode_group(&groups[group], scale, minimum) };
+        for (at, found) in codes.iter_mut().enumerate() {
+            // Without a scale, the reference keeps the codes that it found first; they mean the same as any.
+            let first = fit.codes[at][group];
+            let code = if scale == 0.0 { first } else { code((block[group * GROUP + at] + minimum) / scale) };
+            *found = code as u8;
+        }
     }
     let mut bytes = [0; BLOCK_BYTES];
     bytes[..2].copy_from_slice(&scale.to_le_bytes());
@@ -71,73 +82,86 @@ fn encode_block(block: &[f32; BLOCK]) -> Option<[u8; BLOCK_BYTES]> {
     Some(bytes)
 }
 
-fn encode_group(group: &[f32; GROUP], scale: f32, minimum: f32) -> [u8; GROUP] {
-    group.map(|number| code((number + minimum) / scale))
+/// The code for a number in steps, as a whole number: see [`rounded`].
+fn code(steps: f32) -> f32 {
+    let whole = rounded(steps);
+    let low = if whole < 0.0 { 0.0 } else { whole };
+    if low > MOST { MOST } else { low }
 }
 
-/// The code for a number in steps. Far outside of the codes, the rounding would wrap around.
-fn code(steps: f32) -> u8 {
-    nearest(steps.clamp(-1.0, MOST + 1.0)).clamp(0, MOST as i32) as u8
-}
-
-/// What the reference fits to a group.
+/// What the reference fits to the groups of a block.
 struct Fit {
-    scale: f32,
+    scales: Lanes,
     /// What is subtracted; never negative.
-    minimum: f32,
-    codes: [u8; GROUP],
+    minima: Lanes,
+    /// The codes of the first numbers of all groups, of the second ones, and so on.
+    codes: [Lanes; GROUP],
 }
 
-/// The scale and minimum with the least error among the least-squares solutions for 21 roundings. It is
-/// `make_qkx2_quants` with the arguments that Q4_K gives it.
-fn fit(group: &[f32; GROUP]) -> Fit {
-    let average = (group.iter().fold(0.0, |sum, x| sum + x * x) / GROUP as f32).sqrt();
-    let weights = group.map(|x| average + x.abs());
-    let lowest = group.iter().copied().fold(group[0], f32::min).min(0.0);
-    let highest = group.iter().copied().fold(group[0], f32::max);
-    if highest <= lowest {
-        return Fit { scale: 0.0, minimum: -lowest, codes: [0; GROUP] };
-    }
-    let sum_w = weights[1..].iter().fold(weights[0], |sum, w| sum + w);
-    let sum_x = weights[1..].iter().zip(&group[1..]).fold(weights[0] * group[0], |sum, (w, x)| sum + w * x);
-    let round = |inverse: f32, low: f32| group.map(|x| code(inverse * (x - low)));
-    let error = |scale: f32, low: f32, codes: &[u8; GROUP]| {
-        let terms = group.iter().zip(codes).zip(&weights);
-        terms.fold(0.0, |sum: f32, ((x, code), w)| {
-            let difference = scale * f32::from(*code) + low - x;
-            sum + w * (difference * difference)
+/// The scale and minimum with the least error among the least-squares solutions for 21 roundings. It is `make_qkx2_quants`
+/// with the arguments that Q4_K gives it.
+fn fit(block: &[f32; BLOCK]) -> Fit {
+    let columns: [Lanes; GROUP] = std::array::from_fn(|at| lanes(|group| block[group * GROUP + at]));
+    let squares = columns.iter().fold([0.0; GROUPS], |sum, x| lanes(|at| sum[at] + x[at] * x[at]));
+    let average = squares.map(|sum| (sum / GROUP as f32).sqrt());
+    let weights = columns.map(|x| lanes(|at| average[at] + x[at].abs()));
+    // Not f32's own minimum and maximum, which may choose the other zero.
+    let lowest = columns.iter().fold([0.0; GROUPS], |low, x| lanes(|at| if x[at] < low[at] { x[at] } else { low[at] }));
+    let highest =
+        columns.iter().fold(columns[0], |high, x| lanes(|at| if x[at] > high[at] { x[at] } else { high[at] }));
+    let terms = || columns.iter().zip(&weights);
+    let sum_w = weights[1..].iter().fold(weights[0], |sum, w| lanes(|at| sum[at] + w[at]));
+    let first = lanes(|at| weights[0][at] * columns[0][at]);
+    let sum_x = terms().skip(1).fold(first, |sum, (x, w)| lanes(|at| sum[at] + w[at] * x[at]));
+    let round = |inverse: &Lanes, low: &Lanes| columns.map(|x| lanes(|at| code(inverse[at] * (x[at] - low[at]))));
+    let error = |scale: &Lanes, low: &Lanes, codes: &[Lanes; GROUP]| {
+        terms().zip(codes).fold([0.0; GROUPS], |sum, ((x, w), code)| {
+            let difference = lanes(|at| scale[at] * code[at] + low[at] - x[at]);
+            lanes(|at| sum[at] + w[at] * (difference[at] * difference[at]))
         })
     };
-    let inverse = MOST / (highest - lowest);
-    let mut best = Fit { scale: inverse.recip(), minimum: lowest, codes: round(inverse, lowest) };
-    let mut least = error(best.scale, best.minimum, &best.codes);
+    let inverse = lanes(|at| MOST / (highest[at] - lowest[at]));
+    let mut best = Fit { scales: inverse.map(f32::recip), minima: lowest, codes: round(&inverse, &lowest) };
+    let mut least = error(&best.scales, &best.minima, &best.codes);
     for step in 0_u8..=20 {
         // From the best minimum so far, as the reference does.
-        let low = best.minimum;
-        let inverse = (-1.0 + 0.1 * f32::from(step) + MOST) / (highest - low);
-        let codes = round(inverse, low);
-        let (mut sum_l, mut sum_l2, mut sum_xl) = (0.0, 0.0, 0.0);
-        for ((x, code), w) in group.iter().zip(&codes).zip(&weights) {
-            let code = f32::from(*code);
-            sum_l += w * code;
-            sum_l2 += w * code * code;
-            sum_xl += w * code * x;
+        let from = best.minima;
+        let inverse = lanes(|at| (-1.0 + 0.1 * f32::from(step) + MOST) / (highest[at] - from[at]));
+        let codes = round(&inverse, &from);
+        let [mut sum_l, mut sum_l2, mut sum_xl] = [[0.0; GROUPS]; 3];
+        for ((x, w), code) in terms().zip(&codes) {
+            let weighted = lanes(|at| w[at] * code[at]);
+            sum_l = lanes(|at| sum_l[at] + weighted[at]);
+            sum_l2 = lanes(|at| sum_l2[at] + weighted[at] * code[at]);
+            sum_xl = lanes(|at| sum_xl[at] + weighted[at] * x[at]);
         }
-        let determinant = sum_w * sum_l2 - sum_l * sum_l;
-        if determinant > 0.0 {
-            let mut scale = (sum_w * sum_xl - sum_x * sum_l) / determinant;
-            let mut low = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
-            if low > 0.0 {
-                (scale, low) = (sum_xl / sum_l2, 0.0);
-            }
-            let found = error(scale, low, &codes);
-            if found < least {
-                least = found;
-                best = Fit { scale, minimum: low, codes };
+        let determinant = lanes(|at| sum_w[at] * sum_l2[at] - sum_l[at] * sum_l[at]);
+        let low = lanes(|at| (sum_l2[at] * sum_x[at] - sum_l[at] * sum_xl[at]) / determinant[at]);
+        let scale = lanes(|at| {
+            let both = (sum_w[at] * sum_xl[at] - sum_x[at] * sum_l[at]) / determinant[at];
+            if low[at] > 0.0 { sum_xl[at] / sum_l2[at] } else { both }
+        });
+        let low = low.map(|low| if low > 0.0 { 0.0 } else { low });
+        let found = error(&scale, &low, &codes);
+        let better: [bool; GROUPS] = std::array::from_fn(|at| determinant[at] > 0.0 && found[at] < least[at]);
+        if better.contains(&true) {
+            let choose = |new: &Lanes, old: &Lanes| lanes(|at| if better[at] { new[at] } else { old[at] });
+            (least, best.scales, best.minima) =
+                (choose(&found, &least), choose(&scale, &best.scales), choose(&low, &best.minima));
+            for (old, new) in best.codes.iter_mut().zip(&codes) {
+                *old = choose(new, old);
             }
         }
     }
-    Fit { minimum: -best.minimum, ..best }
+    // A group of equal numbers has no steps; what was computed for it is not a number.
+    let flat: [bool; GROUPS] = std::array::from_fn(|at| highest[at] <= lowest[at]);
+    let unless_flat = |numbers: &Lanes, flats: &Lanes| lanes(|at| if flat[at] { flats[at] } else { numbers[at] });
+    let zeros = [0.0; GROUPS];
+    Fit {
+        scales: unless_flat(&best.scales, &zeros),
+        minima: unless_flat(&best.minima, &lowest).map(|low| -low),
+        codes: best.codes.map(|codes| unless_flat(&codes, &zeros)),
+    }
 }
 
 /// One half for all, and the multiples of it that stand for `numbers`, which are not negative.
@@ -150,7 +174,7 @@ fn multiples(numbers: [f32; GROUPS]) -> Option<(f16, [u8; GROUPS])> {
     let inverse = if most > 0.0 { f32::from(MOST_MULTIPLE) / most } else { 0.0 };
     // Numbers below f32's normal range have no inverse; the unit is 0 then, so any multiples mean 0.
     let inverse = if inverse.is_infinite() { 0.0 } else { inverse };
-    Some((unit, numbers.map(|number| (nearest(inverse * number) as u8).min(MOST_MULTIPLE))))
+    Some((unit, numbers.map(|number| (rounded(inverse * number) as i32 as u8).min(MOST_MULTIPLE))))
 }
 
 /// Sixteen 6-bit numbers in twelve bytes: the last four of each have their upper two bits with the first four.

@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use super::{OutOfRange, nearest};
+use super::{OutOfRange, rounded};
 
 /// Numbers that share a scale in [`encode_int4`].
 pub(crate) const INT4_BLOCK: usize = 32;
@@ -17,7 +17,7 @@ pub(crate) const INT4_BLOCK: usize = 32;
 /// has them. The code -128 is not used.
 pub(crate) fn encode_int8(row: &[f32], codes: &mut Vec<u8>, scales: &mut Vec<u8>) -> Result<(), OutOfRange> {
     let scale = stored_scale(largest(row) / 127.0)?;
-    codes.extend(row.iter().map(|number| (nearest(number / scale).clamp(-127, 127) as i8).cast_unsigned()));
+    codes.extend(row.iter().map(|number| (rounded(number / scale) as i32).clamp(-127, 127) as i8 as u8));
     scales.extend(f16::from_f32(scale).to_le_bytes());
     Ok(())
 }
@@ -34,17 +34,18 @@ pub(crate) fn encode_int4(row: &[f32], codes: &mut Vec<u8>, scales: &mut Vec<u8>
     assert!(rest.is_empty(), "a row that is no whole number of blocks reached int4. This is a bug.");
     for block in blocks {
         let largest = largest(block);
-        let mut best = (stored_scale(largest / DIVISORS[0])?, [0; INT4_BLOCK], f32::INFINITY);
+        let mut best = (0.0, [0.0; INT4_BLOCK], f32::INFINITY);
         for divisor in DIVISORS {
             let scale = stored_scale(largest / divisor)?;
-            let codes = block.map(|number| nearest(number / scale).clamp(-8, 7) as i8);
-            let error = block.iter().zip(codes).map(|(x, code)| (x - f32::from(code) * scale).powi(2)).sum();
+            let codes = block.map(|number| rounded(number / scale).clamp(-8.0, 7.0));
+            let differences: [f32; INT4_BLOCK] = std::array::from_fn(|at| block[at] - codes[at] * scale);
+            let error = sum_of_squares(&differences);
             if error < best.2 {
                 best = (scale, codes, error);
             }
         }
         let (scale, chosen, _) = best;
-        let half = |code: i8| code.cast_unsigned() & 0x0f;
+        let half = |code: f32| (code as i8).cast_unsigned() & 0x0f;
         codes.extend(chosen.as_chunks().0.iter().map(|[low, high]| half(*low) | half(*high) << 4));
         scales.extend(f16::from_f32(scale).to_le_bytes());
     }
@@ -59,6 +60,13 @@ fn stored_scale(scale: f32) -> Result<f32, OutOfRange> {
         return Err(OutOfRange);
     }
     Ok(stored.max(f16::from_bits(1)).to_f32())
+}
+
+/// Eight lanes, as in [`largest`].
+fn sum_of_squares(numbers: &[f32; INT4_BLOCK]) -> f32 {
+    let eights = numbers.as_chunks::<8>().0.iter();
+    let lanes = eights.fold([0.0; 8], |sum: [f32; 8], eight| std::array::from_fn(|at| sum[at] + eight[at] * eight[at]));
+    lanes.iter().sum()
 }
 
 /// The largest magnitude. Eight lanes, because a fold over one depends on itself and is not vectorised.

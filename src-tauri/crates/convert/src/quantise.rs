@@ -5,9 +5,14 @@
 
 mod full;
 mod half;
+pub(crate) mod palette;
+mod q4_0;
+mod q4_k;
 mod q8_0;
+pub(crate) mod rows;
 
 use crate::TargetPrecision;
+pub(crate) use half::F16;
 
 /// A number that the type cannot hold. The caller knows which tensor and row it is in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +46,10 @@ pub(crate) fn for_matrix(precision: TargetPrecision, row: usize) -> (&'static dy
     if row.is_multiple_of(wanted.block()) { (wanted, false) } else { (&half::F16, true) }
 }
 
+/// GGUF's types of 4 bits, the smaller block first.
+#[cfg_attr(not(test), expect(dead_code, reason = "no target precision asks for them yet"))]
+pub(crate) const FOUR_BITS: [&dyn Quantiser; 2] = [&q4_0::Q4_0, &q4_k::Q4K];
+
 /// What stores norms, biases and small tables.
 pub(crate) fn exact() -> &'static dyn Quantiser {
     &full::F32
@@ -52,4 +61,12 @@ pub(crate) fn file_type(precision: TargetPrecision) -> u32 {
         TargetPrecision::Fp16 => 1,
         TargetPrecision::Int8 => 7,
     }
+}
+
+/// The nearest whole number, halves to even, as llama.cpp's `nearest_int` and coremltools round. Numbers as large as the
+/// constant have no fraction in single precision, so that adding one rounds. Unlike `f32::round_ties_even`, it is never a call
+/// into a library, which would keep loops from being vectorised. Above 2^22 the result may be off by a few.
+fn rounded(number: f32) -> f32 {
+    const LARGE: f32 = 12_582_912.0;
+    number + LARGE - LARGE
 }

@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// A checkpoint in memory that a test may damage before it is written.
 pub(crate) struct Sample {
@@ -199,4 +200,30 @@ fn write_weights<'a>(
         (name.as_str(), view)
     });
     fs::write(path, safetensors::serialize(views, None).expect("it can be serialised")).expect("it can be written");
+}
+
+/// A row of `count` numbers on which quantisers go wrong: every seventh run of 32 is zero, has an outlier, consists of ties,
+/// or has no negative number. The same for everyone who computes it in single precision.
+pub(crate) fn hard_row(count: usize) -> Vec<f32> {
+    let mut state = 1_u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let mut row: Vec<f32> = (0..count).map(|_| (uniform() + uniform() + uniform()) * 2.0).collect();
+    for (number, run) in row.chunks_exact_mut(32).enumerate() {
+        match number % 7 {
+            3 => run.fill(0.0),
+            4 => run[5] *= 100.0,
+            5 => run.iter_mut().for_each(|number| *number = (*number * 4.0).round_ties_even() / 2.0),
+            6 => run.iter_mut().for_each(|number| *number = number.abs()),
+            _ => {}
+        }
+    }
+    row
+}
+
+/// The sha256 of `bytes` as people write it.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -14,6 +14,14 @@ pub(crate) fn forget(file: &File, offset: u64, bytes: u64) {
     let _ = (file, offset, bytes);
 }
 
+/// Lets go of all of a file's cached pages that are on the disk.
+pub(crate) fn forget_all(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
 /// Asks that what is read from or written to this file is not cached, on systems that decide it by file.
 pub(crate) fn bypass(file: &File) {
     #[cfg(target_vendor = "apple")]

@@ -1,11 +1,11 @@
-//! Streams a checkpoint into a smaller one: safetensors in, GGUF out, a few row blocks in memory at a time.
+//! Streams a checkpoint into a smaller one: safetensors in, GGUF or Core ML out, a few row blocks in memory at a time.
 //!
 //! Data flow, one module each:
 //!
 //! ```text
-//! checkpoint ─► plan ─► stream ─► quantise ─► output
-//!  (headers)   (names,  (pread,   (one row    (partial file,
-//!               shapes)  sha256)   at a time)   then rename)
+//! checkpoint ─► plan, package ─► stream ─► quantise ─► output
+//!  (headers)    (names, shapes,  (pread,   (one row    (partial file or folder,
+//!                places)          sha256)   at a time)   then rename)
 //! ```
 //!
 //! [`convert()`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to threads
@@ -25,7 +25,6 @@ mod error;
 mod gguf;
 mod job;
 mod output;
-#[cfg_attr(not(test), expect(dead_code, reason = "the driver that writes packages is not wired yet"))]
 mod package;
 mod plan;
 mod quantise;
@@ -36,5 +35,7 @@ mod stream;
 
 pub use convert::{CONVERTER, convert};
 pub use error::ConvertError;
-pub use job::{Job, Pooling, Progress, Summary, TargetPrecision, TensorSummary};
+pub use job::{Format, Job, Package, Pooling, Progress, Summary, System, TargetPrecision, TensorSummary};
+pub use output::sweep;
+pub use package::NEURAL_ENGINE_BYTES;
 pub use stream::BLOCK_BYTES;

@@ -43,7 +43,7 @@ use program::{Builder, Built};
 use segment::Segment;
 
 /// The largest weight file that the Neural Engine loads. Above it, a model runs on other units.
-pub(crate) const NEURAL_ENGINE_BYTES: u64 = 1 << 31;
+pub const NEURAL_ENGINE_BYTES: u64 = 1 << 31;
 
 /// Names of the inputs and of the output.
 pub(crate) const IDS: &str = "input_ids";

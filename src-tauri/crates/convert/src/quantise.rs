@@ -36,19 +36,26 @@ pub(crate) trait Quantiser: Send + Sync {
     fn encode(&self, row: &[f32], out: &mut Vec<u8>) -> Result<(), OutOfRange>;
 }
 
-/// What stores a matrix with rows of `row` numbers in the wanted precision, and whether it is a wider type than asked because
-/// the rows do not divide into its blocks.
+/// What stores the rows of a matrix, and whether it is another type than asked because the rows do not divide into its blocks.
 pub(crate) fn for_matrix(precision: TargetPrecision, row: usize) -> (&'static dyn Quantiser, bool) {
-    let wanted: &'static dyn Quantiser = match precision {
-        TargetPrecision::Fp16 => &half::F16,
-        TargetPrecision::Int8 => &q8_0::Q8_0,
+    let wanted: &[&'static dyn Quantiser] = match precision {
+        TargetPrecision::Fp16 => &[&half::F16],
+        TargetPrecision::Int8 => &[&q8_0::Q8_0],
+        TargetPrecision::FourBit => &[&q4_k::Q4K, &q4_0::Q4_0],
     };
-    if row.is_multiple_of(wanted.block()) { (wanted, false) } else { (&half::F16, true) }
+    match wanted.iter().position(|quantiser| row.is_multiple_of(quantiser.block())) {
+        Some(place) => (wanted[place], place > 0),
+        None => (&half::F16, true),
+    }
 }
 
-/// GGUF's types of 4 bits, the smaller block first.
-#[cfg_attr(not(test), expect(dead_code, reason = "no target precision asks for them yet"))]
-pub(crate) const FOUR_BITS: [&dyn Quantiser; 2] = [&q4_0::Q4_0, &q4_k::Q4K];
+/// What stores the table of tokens: never below 8 bits, because each text reads only a few of its rows.
+pub(crate) fn for_tokens(precision: TargetPrecision, row: usize) -> (&'static dyn Quantiser, bool) {
+    match precision {
+        TargetPrecision::FourBit => for_matrix(TargetPrecision::Int8, row),
+        _ => for_matrix(precision, row),
+    }
+}
 
 /// What stores norms, biases and small tables.
 pub(crate) fn exact() -> &'static dyn Quantiser {
@@ -60,6 +67,8 @@ pub(crate) fn file_type(precision: TargetPrecision) -> u32 {
     match precision {
         TargetPrecision::Fp16 => 1,
         TargetPrecision::Int8 => 7,
+        // Mostly Q4_K, without the mixture of the customary Q4_K_M.
+        TargetPrecision::FourBit => 14,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Whole conversions of small checkpoints, judged by candle's GGUF reader, and everything that must be refused.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::samples::{Numbers, Sample};
-use crate::{Pooling, TargetPrecision};
+use crate::{Package, Pooling, System, TargetPrecision, TensorSummary, stream};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -566,4 +567,122 @@ fn a_tensor_is_kept_as_the_type_of_its_source_keeps_it() {
     // Guards the guard: a wrong expectation here would let a wrong decoder pass above.
     let numbers = Numbers { shape: vec![1], values: vec![0.1], dtype: Dtype::BF16 };
     assert_ne!(numbers.kept(), numbers.values);
+}
+
+fn package(folder: &Path, precision: TargetPrecision, system: System) -> Job {
+    let format =
+        Format::Package(Package { length: NonZeroUsize::new(12).expect("it is not 0"), ..Package::native(system) });
+    Job { format, target: folder.join("out/x.mlpackage"), ..job(folder, precision) }
+}
+
+/// All files below a folder, by their paths in it.
+fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).expect("it can be listed") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("it is below").to_string_lossy().into_owned();
+                files.insert(name, fs::read(&path).expect("it can be read"));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn a_package_is_made_by_streaming_in_each_precision_and_is_the_same_every_time() {
+    for system in [System::MacOs13, System::MacOs15] {
+        for precision in [TargetPrecision::Fp16, TargetPrecision::Int8, TargetPrecision::FourBit] {
+            for sample in [Sample::bert(64, Dtype::F32), Sample::qwen3(Dtype::BF16)] {
+                let folder = folder();
+                sample.write(folder.path());
+                let job = package(folder.path(), precision, system);
+                let first = run(&job).expect("it is sound");
+                let files = tree(&job.target);
+                let names: Vec<&str> = files.keys().map(String::as_str).collect();
+                let (model, weights) =
+                    ("Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin");
+                assert_eq!(names, [model, weights, "Manifest.json"]);
+                let size: usize = files.values().map(Vec::len).sum();
+                assert_eq!(first.bytes_written, size as u64);
+                let lines: String = files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect();
+                assert_eq!(first.output_sha256, sha256(lines.as_bytes()));
+                assert_eq!(run(&job).expect("it replaces itself"), first);
+                assert!(tree(&job.target) == files, "the same source gives the same bytes");
+                // In shards, and so in another order, the tensors are the same.
+                let sharded = self::folder();
+                sample.write_sharded(sharded.path());
+                let job = package(sharded.path(), precision, system);
+                run(&job).expect("it is sound");
+                assert!(tree(&job.target)[weights] == files[weights], "the order of the source does not show");
+                let left: Vec<_> = fs::read_dir(folder.path().join("out")).expect("it is there").collect();
+                assert_eq!(left.len(), 2, "the package and its tokenizer: {left:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_package_that_is_cancelled_leaves_the_old_one() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let job = package(folder.path(), TargetPrecision::FourBit, System::MacOs13);
+    run(&job).expect("it is sound");
+    let old = tree(&job.target);
+    let other = Job { precision: TargetPrecision::Int8, ..job.clone() };
+    for stop in 1.. {
+        let mut calls = 0;
+        let result = convert(&other, &mut |_| {
+            calls += 1;
+            if calls == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if result.is_ok() {
+            assert!(stop > 30, "every block was a place to cancel, there were {stop}");
+            break;
+        }
+        assert!(matches!(result, Err(ConvertError::Cancelled { .. })));
+        assert!(tree(&job.target) == old);
+        assert_eq!(fs::read_dir(folder.path().join("out")).expect("it is there").count(), 2);
+    }
+    assert!(tree(&job.target) != old);
+}
+
+#[test]
+fn a_package_is_not_put_in_the_place_of_another_folder_and_wants_a_length_that_the_model_has() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let job = package(folder.path(), TargetPrecision::Int8, System::MacOs14);
+    fs::create_dir_all(job.target.join("precious")).expect("it can be made");
+    assert!(matches!(run(&job), Err(ConvertError::BadTarget { .. })));
+    assert!(job.target.join("precious").exists());
+    fs::remove_dir_all(&job.target).expect("it can be removed");
+    let Format::Package(package) = job.format else { panic!("it is a package") };
+    let long = Package { length: NonZeroUsize::new(17).expect("it is not 0"), ..package };
+    let error = run(&Job { format: Format::Package(long), ..job.clone() }).expect_err("there are 16 positions");
+    assert!(matches!(&error, ConvertError::Unsupported { what, .. } if what.contains("17")), "{error}");
+    let deep = Package { layers: Package::PAPR_LAYERS, ..package };
+    let error = run(&Job { format: Format::Package(deep), ..job }).expect_err("there are 2 layers");
+    assert!(matches!(&error, ConvertError::Unsupported { what, .. } if what.contains('4')), "{error}");
+}
+
+#[test]
+fn four_bits_are_q4_k_where_rows_divide_q4_0_where_they_half_do_and_the_tokens_stay_at_eight() {
+    for (width, matrix, fell_back) in [(256, GgmlDType::Q4K, false), (64, GgmlDType::Q4_0, true)] {
+        let sample = Sample::bert(width, Dtype::F32);
+        let (folder, summary) = converted(&sample, TargetPrecision::FourBit);
+        let summary = summary.expect("it is sound");
+        let found = read(&target(folder.path()));
+        assert_eq!(found.tensors["token_embd.weight"].0, GgmlDType::Q8_0);
+        let (dtype, _, numbers) = &found.tensors["blk.0.attn_q.weight"];
+        let source = &sample.tensors["encoder.layer.0.attention.self.query.weight"].values;
+        let most = source.iter().fold(0.0_f32, |most, number| most.max(number.abs()));
+        assert_eq!(*dtype, matrix);
+        assert!(farthest(numbers, source) <= most / 7.0, "4 bits are about 16 steps from end to end");
+        let told = summary.tensors.iter().find(|tensor| tensor.name == "blk.0.attn_q.weight").expect("it is there");
+        assert_eq!(told.fell_back, fell_back);
+    }
 }

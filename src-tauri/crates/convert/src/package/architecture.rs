@@ -76,12 +76,12 @@ pub(crate) struct Weight {
 impl Weight {
     /// Numbers in a row; a vector is one row.
     pub(crate) fn row(&self) -> usize {
-        crate::plan::row_length(&self.shape)
+        self.shape.last().copied().unwrap_or(1)
     }
 
     /// Rows; a vector has one.
     pub(crate) fn rows(&self) -> usize {
-        crate::plan::rows(&self.shape)
+        self.shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
     }
 }
 

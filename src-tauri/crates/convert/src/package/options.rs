@@ -4,13 +4,7 @@ use std::num::NonZeroUsize;
 
 use crate::Pooling;
 
-/// The oldest macOS that opens a package. Newer ones open it too.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Target {
-    MacOs13,
-    MacOs14,
-    MacOs15,
-}
+pub(crate) use crate::job::System as Target;
 
 impl Target {
     /// Core ML's name for the set of operations.
@@ -41,17 +35,7 @@ impl Target {
     }
 }
 
-/// What the matrices are stored as. Everything else is half precision.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum WeightPrecision {
-    /// Half precision.
-    Fp16,
-    /// Signed bytes with a scale for each row.
-    Int8,
-    /// Four bits, which is an experiment: a palette of 16 numbers for each matrix before macOS 15, signed integers with a
-    /// scale for every 32 from then on. The table of tokens stays 8-bit.
-    FourBit,
-}
+pub(crate) use crate::job::TargetPrecision as WeightPrecision;
 
 impl WeightPrecision {
     pub(super) fn name(self) -> &'static str {

@@ -7,9 +7,12 @@
 //! segment in particular whenever the source comes to it. For each [`Stored`]: [`Stored::start`] says whether the tensor
 //! has to be read once before its codes can be made ([`Start::Survey`]) or not. Then every wanted row goes through
 //! [`Encoder::row`] in its order, which appends codes, and [`Encoder::finish`] gives the last bytes of the codes and the data
-//! of the array that the codes need, such as the scales.
+//! of the array that the codes need, such as the scales. Several encoders may share the rows of a tensor, each taking
+//! neighbouring ones from an even one on: their codes and their rest are then put together in the same order (a palette,
+//! which is the rest of all of them, once).
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::f16;
 
@@ -85,10 +88,10 @@ impl Stored {
     /// What to do first.
     pub(crate) fn start(&self) -> Start {
         match self.form {
-            Form::Half { .. } => Start::Encode(Encoder::Half),
-            Form::Int8 { .. } => Start::Encode(Encoder::Int8 { scales: Vec::new() }),
-            Form::Int4 { .. } => Start::Encode(Encoder::Int4 { scales: Vec::new() }),
-            Form::Palette { .. } => Start::Survey(Survey(Histogram::new())),
+            Form::Half { .. } => Start::Encode(Encoding::Half),
+            Form::Int8 { .. } => Start::Encode(Encoding::Int8),
+            Form::Int4 { .. } => Start::Encode(Encoding::Int4),
+            Form::Palette { .. } => Start::Survey,
         }
     }
 }
@@ -96,23 +99,53 @@ impl Stored {
 /// What to do first with a tensor.
 pub(crate) enum Start {
     /// Its rows can be encoded as they come.
-    Encode(Encoder),
-    /// All of its rows have to be seen once before.
-    Survey(Survey),
+    Encode(Encoding),
+    /// All of its rows have to be [seen](Survey) once before.
+    Survey,
+}
+
+/// How a tensor is encoded, whoever does it.
+#[derive(Clone)]
+pub(crate) enum Encoding {
+    Half,
+    Int8,
+    Int4,
+    Palette(Arc<Palette>),
+}
+
+impl Encoding {
+    /// What encodes some rows.
+    pub(crate) fn encoder(&self) -> Encoder {
+        match self {
+            Self::Half => Encoder::Half,
+            Self::Int8 => Encoder::Int8 { scales: Vec::new() },
+            Self::Int4 => Encoder::Int4 { scales: Vec::new() },
+            Self::Palette(palette) => Encoder::Palette { palette: palette.clone(), waiting: None },
+        }
+    }
 }
 
 /// What is known of a tensor before it is encoded.
 pub(crate) struct Survey(Histogram);
 
 impl Survey {
+    pub(crate) fn new() -> Self {
+        Self(Histogram::new())
+    }
+
+    /// Takes what another one has seen into account.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.0.merge(&other.0);
+    }
+
     /// Takes a row of finite numbers into account. Their order does not matter.
     pub(crate) fn row(&mut self, row: &[f32]) -> Result<(), OutOfRange> {
         self.0.add(row)
     }
 
     /// When all rows were seen: what encodes them.
-    pub(crate) fn finish(&self) -> Encoder {
-        Encoder::Palette { palette: self.0.palette(), waiting: None }
+    pub(crate) fn finish(&self) -> Encoding {
+        Encoding::Palette(Arc::new(self.0.palette()))
     }
 }
 
@@ -126,7 +159,7 @@ pub(crate) enum Encoder {
         scales: Vec<u8>,
     },
     Palette {
-        palette: Palette,
+        palette: Arc<Palette>,
         /// An index without a second one to share its byte.
         waiting: Option<u8>,
     },
@@ -233,12 +266,13 @@ mod tests {
         let form =
             Form::Palette { indices: layout.place(BlobType::Uint8, 5), palette: layout.place(BlobType::Float16, 16) };
         let stored = Stored { weight: 0, rows: 0..3, form, fell_back: false };
-        let Start::Survey(mut survey) = stored.start() else { panic!("a palette needs a survey") };
+        let Start::Survey = stored.start() else { panic!("a palette needs a survey") };
+        let (mut survey, mut other) = (Survey::new(), Survey::new());
         let rows = [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [1.0, 1.0, 2.0]];
-        for row in &rows {
-            survey.row(row).expect("in range");
-        }
-        let mut encoder = survey.finish();
+        survey.row(&rows[0]).expect("in range");
+        rows[1..].iter().for_each(|row| other.row(row).expect("in range"));
+        survey.merge(&other);
+        let mut encoder = survey.finish().encoder();
         let mut codes = Vec::new();
         for row in &rows {
             encoder.row(row, &mut codes).expect("in range");

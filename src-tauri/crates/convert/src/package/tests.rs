@@ -13,7 +13,7 @@ use super::architecture::{Activation, Architecture, Bert, Qwen3, Role};
 use super::blob::Place;
 use super::manifest::{manifest, path};
 use super::options::{Options, PackageRecipe, Target, WeightPrecision};
-use super::segment::{Segment, Start, Stored};
+use super::segment::{Segment, Start, Stored, Survey};
 use super::{NEURAL_ENGINE_BYTES, PackageError, PackagePlan};
 use crate::Pooling;
 use crate::samples::{Numbers, Sample};
@@ -124,10 +124,11 @@ fn fill(plan: &PackagePlan, tensors: &BTreeMap<String, Numbers>) -> Vec<u8> {
                 let values = &tensors[&weight.name].values;
                 let rows = || values.chunks_exact(weight.row()).take(stored.rows.end).skip(stored.rows.start);
                 let mut encoder = match stored.start() {
-                    Start::Encode(encoder) => encoder,
-                    Start::Survey(mut survey) => {
+                    Start::Encode(encoding) => encoding.encoder(),
+                    Start::Survey => {
+                        let mut survey = Survey::new();
                         rows().for_each(|row| survey.row(row).expect("in range"));
-                        survey.finish()
+                        survey.finish().encoder()
                     }
                 };
                 let mut codes = Vec::new();

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::{Blueprint, Part, Recognised, Role};
+use super::{Blueprint, Part, Recognised};
 use crate::ConvertError;
 use crate::configuration::Configuration;
 use crate::gguf::Value;
+use crate::package::architecture::{Activation, Architecture, Bert, Role};
 
 pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
-    // The target has no key for any of these, so only what a reader of `bert` files assumes can be expressed.
-    configuration.only("hidden_act", &json!("gelu"))?;
+    let (activation, inexpressible) = activation(configuration)?;
     configuration.only("position_embedding_type", &json!("absolute"))?;
     configuration.only("is_decoder", &json!(false))?;
     let layers = configuration.count("num_hidden_layers", 1..=512)?;
@@ -37,9 +37,34 @@ pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, Conv
         ],
         parts: parts(layers as usize, width as usize, inner as usize, [vocabulary, context, types].map(|n| n as usize)),
         context,
+        sizes: Architecture::Bert(Bert {
+            layers: layers as usize,
+            width: width as usize,
+            inner: inner as usize,
+            heads: heads as usize,
+            vocabulary: vocabulary as usize,
+            positions: context as usize,
+            first_position: 0,
+            token_types: types as usize,
+            epsilon,
+            activation,
+        }),
         pooling: None,
+        inexpressible,
         recognise,
     })
+}
+
+/// The nonlinearity, and what a GGUF file cannot say of it: there is no key for it, and readers assume the customary one.
+fn activation(configuration: &Configuration) -> Result<(Activation, Option<String>), ConvertError> {
+    let name = configuration.text("hidden_act").unwrap_or("gelu");
+    let activation = match name {
+        "gelu" => return Ok((Activation::Gelu, None)),
+        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+        "relu" => Activation::Relu,
+        other => return Err(ConvertError::unsupported(&configuration.path, format!("`hidden_act` = `{other}`"))),
+    };
+    Ok((activation, Some(format!("`hidden_act` = `{name}` in a GGUF file"))))
 }
 
 fn parts(layers: usize, width: usize, inner: usize, tables: [usize; 3]) -> Vec<Part> {
@@ -51,7 +76,7 @@ fn parts(layers: usize, width: usize, inner: usize, tables: [usize; 3]) -> Vec<P
         role,
     };
     let mut parts = vec![
-        part("embeddings.word_embeddings.weight", "token_embd.weight", &[vocabulary, width], Role::Matrix),
+        part("embeddings.word_embeddings.weight", "token_embd.weight", &[vocabulary, width], Role::Tokens),
         part("embeddings.position_embeddings.weight", "position_embd.weight", &[context, width], Role::Exact),
         part("embeddings.token_type_embeddings.weight", "token_types.weight", &[types, width], Role::Exact),
     ];

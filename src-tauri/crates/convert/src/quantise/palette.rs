@@ -30,6 +30,13 @@ impl Histogram {
         halves(row, |bits| self.counts[usize::from(bits)] += 1)
     }
 
+    /// Adds what another one has counted.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
     /// The best palette.
     pub(crate) fn palette(&self) -> Palette {
         let distinct = self.distinct();

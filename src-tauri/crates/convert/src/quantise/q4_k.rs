@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn both_types_of_4_bits_know_their_blocks() {
-        let found = crate::quantise::FOUR_BITS.map(|it| (it.name(), it.ggml_type(), it.block(), it.block_bytes()));
+        let found = [&crate::quantise::q4_0::Q4_0 as &dyn Quantiser, &Q4K]
+            .map(|it| (it.name(), it.ggml_type(), it.block(), it.block_bytes()));
         assert_eq!(found, [("Q4_0", 2, 32, 18), ("Q4_K", 12, 256, 144)]);
     }
 }

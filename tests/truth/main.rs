@@ -5,10 +5,12 @@
 mod reference;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Result;
 use embedbar_contract::{PromptKind, RecipeName};
+use embedbar_convert::{Job, TargetPrecision, convert};
 use embedbar_engine::{Batch, Engine, Padding, Pooling, Recipe};
 use embedbar_tests::checkpoint;
 use embedbar_tests::program::checkout;
@@ -19,6 +21,8 @@ use reference::{Reference, assert_near, largest_difference, texts};
 
 /// Same arithmetic in another order: nothing but rounding may differ.
 const EXACT: f64 = 0.999_99;
+/// Weights of sixteen bits.
+const HALF: f64 = 0.9999;
 /// Weights of eight bits.
 const QUANTISED: f64 = 0.999;
 /// What padding may change.
@@ -211,6 +215,25 @@ fn a_checkpoint_reads_the_same_as_older_and_as_newest_libraries_write_it() {
             assert!(old.vectors == new.vectors, "{name} differs");
         }
     }
+}
+
+#[test]
+fn what_is_converted_gives_the_vectors_of_its_checkpoint() -> Result<()> {
+    let texts = texts();
+    for name in ["qwen3-small", "bert-small", "xlm-roberta-small"] {
+        let source = reference::folder().join(name);
+        let folder = tempfile::tempdir()?;
+        let target = folder.path().join("x.gguf");
+        let summary = convert(&Job::new(&source, &target, TargetPrecision::Fp16), &mut |_| ControlFlow::Continue(()))?;
+        assert_eq!(summary.tokenizer_left_out, None, "{name}");
+        let (mut checkpoint, mut converted) = (open(&source), open(&target));
+        assert_eq!(converted.max_tokens(), checkpoint.max_tokens(), "tokens that {name} reads");
+        let wanted = native(&mut checkpoint, &texts, PromptKind::None);
+        let found = native(&mut converted, &texts, PromptKind::None);
+        assert_eq!((&found.tokens, &found.truncated), (&wanted.tokens, &wanted.truncated), "{name}");
+        assert_near(&found.vectors, &wanted.vectors, &texts, HALF);
+    }
+    Ok(())
 }
 
 #[test]

@@ -33,9 +33,15 @@ pub(crate) fn run(convert: &Convert, as_json: bool) -> anyhow::Result<()> {
             "bytes_written": summary.bytes_written,
             "input_sha256": summary.input_sha256,
             "output_sha256": summary.output_sha256,
+            "tokenizer_left_out": summary.tokenizer_left_out,
         }));
     }
     let (read, written) = (output::bytes(Some(summary.bytes_read)), output::bytes(Some(summary.bytes_written)));
     output::line(&format!("{}: {written} from {read}, sha256 {}", convert.out.display(), summary.output_sha256));
+    if let Some(reason) = summary.tokenizer_left_out {
+        output::line(&format!(
+            "other programs cannot read it, because a GGUF file cannot hold its tokenizer: {reason}"
+        ));
+    }
     Ok(())
 }

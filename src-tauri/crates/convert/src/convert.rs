@@ -17,7 +17,7 @@ use crate::{ConvertError, Job, Progress, Summary, TensorSummary};
 
 /// What targets record as their maker. The number is raised whenever the same checkpoint gives other bytes; it is not the
 /// program's version, so that a release which changes nothing here does not change every model's revision.
-pub const CONVERTER: &str = "embedbar-convert 1";
+pub const CONVERTER: &str = "embedbar-convert 2";
 
 const SHA256_DIGITS: usize = 64;
 
@@ -30,7 +30,7 @@ pub fn convert(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>)
     let plan = Plan::make(&checkpoint, job, job.name.as_deref().unwrap_or(name))?;
     let sidecar = Sidecar::read(&job.source, &job.target)?;
     // The sha256 is known at the end; until then a text of the same length keeps its place.
-    let head_bytes = head(&plan, &checkpoint, &"0".repeat(SHA256_DIGITS)).len() as u64;
+    let head_bytes = head(&plan, &"0".repeat(SHA256_DIGITS)).len() as u64;
     let target_bytes = head_bytes + plan.data_bytes;
     let partial = Partial::create(&job.target, target_bytes + sidecar.bytes())?;
     let meter = Meter { done: 0, total: checkpoint.bytes() + target_bytes, source: &job.source, progress };
@@ -48,6 +48,7 @@ pub fn convert(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>)
         max_tokens: plan.max_tokens as usize,
         pooling: plan.pooling,
         left_out: plan.left_out,
+        tokenizer_left_out: plan.tokenizer_left_out,
     })
 }
 
@@ -63,13 +64,13 @@ fn check_target(target: &Path) -> Result<&str, ConvertError> {
     target.file_stem().and_then(|name| name.to_str()).ok_or_else(|| bad("its name is not UTF-8"))
 }
 
-fn head<'a>(plan: &'a Plan, checkpoint: &'a Checkpoint, source_sha256: &str) -> Vec<u8> {
+fn head<'a>(plan: &'a Plan, source_sha256: &str) -> Vec<u8> {
     let mut metadata = plan.metadata.clone();
     metadata.push(("embedbar.converter".to_owned(), Value::Text(CONVERTER.to_owned())));
     metadata.push(("embedbar.source_sha256".to_owned(), Value::Text(source_sha256.to_owned())));
     let entry = |planned: &'a Planned| Entry {
         name: &planned.name,
-        shape: &planned.source(checkpoint).shape,
+        shape: &planned.shape,
         ggml_type: planned.quantiser.ggml_type(),
         offset: planned.offset,
     };
@@ -82,7 +83,7 @@ fn summarise(planned: &Planned, checkpoint: &Checkpoint) -> TensorSummary {
     TensorSummary {
         name: planned.name.clone(),
         source: source.name.clone(),
-        shape: source.shape.clone(),
+        shape: planned.shape.clone(),
         stored_as: planned.quantiser.name(),
         bytes: planned.bytes,
         fell_back: planned.fell_back,
@@ -138,7 +139,7 @@ impl Conversion<'_> {
         })?;
         self.partial.append(&vec![0; (plan.data_bytes - self.written) as usize])?;
         let sha256 = hashes.combined(checkpoint);
-        self.partial.replace(0, &head(plan, checkpoint, &sha256))?;
+        self.partial.replace(0, &head(plan, &sha256))?;
         Ok(sha256)
     }
 
@@ -160,7 +161,8 @@ fn encode(
     let source = planned.source(checkpoint);
     let at = |row: usize| (planned.shard(checkpoint).path.clone(), source.name.clone(), block.first_row + row);
     let row_bytes = plan::row_length(&source.shape) * number_bytes(source.dtype);
-    for (row, bytes) in block.bytes.chunks_exact(row_bytes).enumerate() {
+    let skipped = planned.skipped_rows.saturating_sub(block.first_row);
+    for (row, bytes) in block.bytes.chunks_exact(row_bytes).enumerate().skip(skipped) {
         let numbers = decoder.row(source.dtype, bytes).map_err(|_| {
             let (path, tensor, row) = at(row);
             ConvertError::NotFinite { path, tensor, row }

@@ -5,7 +5,7 @@
 //! ```text
 //! checkpoint ─► plan ─► stream ─► quantise ─► output
 //!  (headers)   (names,  (pread,   (one row    (partial file,
-//!               shapes)  sha256)   at a time)   then rename)
+//! tokenizer ─► shapes)  sha256)   at a time)   then rename)
 //! ```
 //!
 //! [`convert()`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to the
@@ -30,6 +30,7 @@ mod quantise;
 mod samples;
 mod sidecar;
 mod stream;
+mod tokenizer;
 
 pub use convert::{CONVERTER, convert};
 pub use error::ConvertError;

@@ -1,10 +1,11 @@
 //! From a checkpoint's tensors to the target's: which becomes which, in what type, in what order.
 //!
-//! A family ([`bert`], [`qwen3`]) describes the model that `config.json` asks for as a [`Blueprint`]; [`Plan::make`] holds the
+//! A family ([`bert`], [`xlm_roberta`], [`qwen3`]) describes the model that `config.json` asks for as a [`Blueprint`]; [`Plan::make`] holds the
 //! checkpoint against it and refuses what is unknown, missing, doubled or of another shape, before a weight is read.
 
 mod bert;
 mod qwen3;
+mod xlm_roberta;
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use crate::checkpoint::{Checkpoint, Shard, Tensor};
 use crate::configuration::{self, Configuration};
 use crate::gguf::{self, Value};
 use crate::quantise::{self, Quantiser};
-use crate::{ConvertError, Job, Pooling};
+use crate::{ConvertError, Job, Pooling, sidecar, tokenizer};
 
 /// What a model consists of according to its configuration.
 pub(crate) struct Blueprint {
@@ -25,6 +26,10 @@ pub(crate) struct Blueprint {
     keys: Vec<(&'static str, Value)>,
     /// Every tensor that a vector depends on.
     parts: Vec<Part>,
+    /// Rows of the table of token embeddings.
+    vocabulary: u32,
+    /// Rows of the table of token types, where the family has one.
+    token_types: Option<u32>,
     /// Positions that the model has.
     context: u32,
     /// The pooling of every model of this family, where it has only one.
@@ -39,7 +44,10 @@ struct Part {
     source: String,
     /// Its name in the target.
     target: String,
+    /// Its shape in the source.
     shape: Vec<usize>,
+    /// How many of its first rows the target lacks.
+    skipped_rows: usize,
     role: Role,
 }
 
@@ -68,6 +76,10 @@ pub(crate) struct Planned {
     pub(crate) shard: usize,
     /// Index of its source in that file.
     pub(crate) tensor: usize,
+    /// Its shape in the target.
+    pub(crate) shape: Vec<usize>,
+    /// How many of the source's first rows are left out.
+    pub(crate) skipped_rows: usize,
     /// What turns its rows into bytes.
     pub(crate) quantiser: &'static dyn Quantiser,
     /// Whether that is not what was asked for.
@@ -98,6 +110,8 @@ pub(crate) struct Plan {
     pub(crate) tensors: Vec<Planned>,
     /// Names of the tensors of the source that are left out.
     pub(crate) left_out: Vec<String>,
+    /// Why the target has no tokenizer of its own, where it has none.
+    pub(crate) tokenizer_left_out: Option<String>,
     /// Bytes of the target's data, padding included.
     pub(crate) data_bytes: u64,
     /// What was decided about pooling.
@@ -116,8 +130,17 @@ impl Plan {
         let pooling = said.ok_or_else(|| ConvertError::UnknownPooling { path: checkpoint.folder.clone() })?;
         let max_tokens = max_tokens(&configuration, checkpoint, job, blueprint.context)?;
         let (tensors, left_out, data_bytes) = match_tensors(checkpoint, &blueprint, job)?;
-        let metadata = metadata(&blueprint, job, name, pooling, max_tokens);
-        Ok(Self { metadata, tensors, left_out, data_bytes, pooling, max_tokens })
+        let mut metadata = metadata(&blueprint, job, name, pooling, max_tokens);
+        let settings = configuration::tokenizer(&checkpoint.folder)?;
+        let read = tokenizer::keys(&sidecar::read(&checkpoint.folder)?, &settings, blueprint.vocabulary);
+        let tokenizer_left_out = match read {
+            Ok(keys) => {
+                metadata.extend(keys);
+                None
+            }
+            Err(reason) => Some(reason.to_string()),
+        };
+        Ok(Self { metadata, tensors, left_out, tokenizer_left_out, data_bytes, pooling, max_tokens })
     }
 }
 
@@ -127,6 +150,7 @@ fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
     }
     match configuration.text("model_type") {
         Some("bert") => bert::blueprint(configuration),
+        Some("xlm-roberta") => xlm_roberta::blueprint(configuration),
         Some("qwen3") => qwen3::blueprint(configuration),
         Some(other) => {
             let path = configuration.path.clone();
@@ -178,13 +202,19 @@ fn match_tensors(checkpoint: &Checkpoint, blueprint: &Blueprint, job: &Job) -> R
                 Role::Matrix => quantise::for_matrix(job.precision, row),
                 Role::Exact => (quantise::exact(), false),
             };
-            let rows = rows(&tensor.shape);
+            let mut shape = tensor.shape.clone();
+            if let Some(rows) = shape.first_mut() {
+                *rows -= part.skipped_rows;
+            }
+            let rows = rows(&shape);
             let bytes = (rows * (row / quantiser.block())) as u64 * quantiser.block_bytes() as u64;
             let name = part.target.clone();
             tensors.push(Planned {
                 name,
                 shard: shard_index,
                 tensor: tensor_index,
+                shape,
+                skipped_rows: part.skipped_rows,
                 quantiser,
                 fell_back,
                 offset: end,
@@ -237,6 +267,8 @@ fn metadata(blueprint: &Blueprint, job: &Job, name: &str, pooling: Pooling, max_
     ];
     keys.extend(blueprint.keys.iter().map(|(key, value)| (format!("{architecture}.{key}"), value.clone())));
     keys.push((format!("{architecture}.pooling_type"), Value::U32(pooling_type)));
+    // Belongs to the weights, whatever the tokenizer is.
+    keys.extend(blueprint.token_types.map(|types| (tokenizer::TYPE_COUNT.to_owned(), Value::U32(types))));
     keys.push(("embedbar.max_tokens".to_owned(), Value::U32(max_tokens)));
     keys
 }

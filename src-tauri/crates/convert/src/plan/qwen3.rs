@@ -38,9 +38,12 @@ pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, Conv
             ("attention.key_length", Value::U32(sizes.head)),
             ("attention.value_length", Value::U32(sizes.head)),
             ("attention.layer_norm_rms_epsilon", Value::F32(epsilon)),
+            ("rope.dimension_count", Value::U32(sizes.head)),
             ("rope.freq_base", Value::F32(base)),
         ],
         parts: parts(&sizes),
+        vocabulary: sizes.vocabulary,
+        token_types: None,
         context,
         pooling: Some(Pooling::Last),
         recognise,
@@ -90,7 +93,7 @@ fn parts(sizes: &Sizes) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut part = |source: String, target: String, shape: &[usize]| {
         let role = if shape.len() == 2 { Role::Matrix } else { Role::Exact };
-        parts.push(Part { source, target, shape: shape.to_vec(), role });
+        parts.push(Part { source, target, shape: shape.to_vec(), skipped_rows: 0, role });
     };
     part("embed_tokens.weight".into(), "token_embd.weight".into(), &[vocabulary, width]);
     part("norm.weight".into(), "output_norm.weight".into(), &[width]);

@@ -79,6 +79,7 @@ fn report(job: &Job, summary: &Summary, seconds: f64, as_json: bool) -> anyhow::
             "output_sha256": summary.output_sha256,
             "max_tokens": summary.max_tokens,
             "left_out": summary.left_out,
+            "tokenizer_left_out": summary.tokenizer_left_out,
             "fell_back": fell_back,
             "neural_engine": !too_large,
         }));
@@ -91,6 +92,9 @@ fn report(job: &Job, summary: &Summary, seconds: f64, as_json: bool) -> anyhow::
             "note: {} tensors are stored wider than asked, because their rows do not divide into blocks",
             fell_back.len()
         );
+    }
+    if let Some(reason) = &summary.tokenizer_left_out {
+        eprintln!("note: other programs cannot read it, because a GGUF file cannot hold its tokenizer: {reason}");
     }
     if too_large {
         eprintln!(

@@ -151,6 +151,11 @@ pub(crate) fn pooling(folder: &Path) -> Result<Option<Pooling>, ConvertError> {
     }
 }
 
+/// What the authors say about the tokenizer beside `tokenizer.json`; `null` where they say nothing.
+pub(crate) fn tokenizer(folder: &Path) -> Result<Value, ConvertError> {
+    Ok(read_optional(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null))
+}
+
 /// The most tokens that the authors meant the model to read, where they say so within what it has positions for.
 pub(crate) fn max_tokens(folder: &Path, context: u32) -> Result<u32, ConvertError> {
     // transformers writes 1e30 for "no limit", which is no count and is passed over like everything above the context.

@@ -17,7 +17,7 @@ use crate::{ConvertError, Job, Progress, Summary};
 
 /// What targets record as their maker. The number is raised whenever the same checkpoint gives other bytes; it is not the
 /// program's version, so that a release which changes nothing here does not change every model's revision.
-pub const CONVERTER: &str = "embedbar-convert 1";
+pub const CONVERTER: &str = "embedbar-convert 2";
 
 const SHA256_DIGITS: usize = 64;
 

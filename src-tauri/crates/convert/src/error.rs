@@ -265,7 +265,7 @@ impl ConvertError {
                 "The checkpoint is of a variant that would be converted wrongly; use the plain encoder's checkpoint."
             }
             Self::UnknownArchitecture { .. } | Self::Unsupported { .. } => {
-                "BERT and Qwen3 embedding models can be converted; choose another checkpoint or another setting."
+                "BERT, XLM-R and Qwen3 embedding models can be converted; choose another checkpoint or another setting."
             }
             Self::UnknownPooling { .. } => "Say which pooling the model was trained with: mean, cls or last.",
             Self::TensorType { .. } => "Use the checkpoint that the model's authors published, not a quantised one.",

@@ -139,6 +139,9 @@ pub struct Summary {
     pub tensors: Vec<TensorSummary>,
     /// Tensors of the source that a vector does not depend on and that were left out, such as the pooler.
     pub left_out: Vec<String>,
+    /// Why the target has no tokenizer of its own, where `tokenizer.json` cannot be said in GGUF. llama.cpp cannot read such
+    /// a target; Embedbar can, with the `tokenizer.json` that lies beside it.
+    pub tokenizer_left_out: Option<String>,
     /// The most tokens of a text that the target says to read.
     pub max_tokens: usize,
     /// The pooling that the target asks for.
@@ -152,7 +155,7 @@ pub struct TensorSummary {
     pub name: String,
     /// Its name in the source.
     pub source: String,
-    /// Rows first, as in the source.
+    /// Rows first; those of the source, less the rows that belong to no position of XLM-R.
     pub shape: Vec<usize>,
     /// What it is stored as, such as `F32`, `F16`, `Q8_0`, `INT8` or `PALETTE4`.
     pub stored_as: &'static str,

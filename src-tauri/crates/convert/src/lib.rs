@@ -5,7 +5,7 @@
 //! ```text
 //! checkpoint ─► plan, package ─► stream ─► quantise ─► output
 //!  (headers)    (names, shapes,  (pread,   (one row    (partial file or folder,
-//!                places)          sha256)   at a time)   then rename)
+//! tokenizer ─►   places)          sha256)   at a time)   then rename)
 //! ```
 //!
 //! [`convert()`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to threads
@@ -32,6 +32,7 @@ mod quantise;
 mod samples;
 mod sidecar;
 mod stream;
+mod tokenizer;
 
 pub use convert::{CONVERTER, convert};
 pub use error::ConvertError;

@@ -1,10 +1,12 @@
 //! From a checkpoint's tensors to the target's: which becomes which, in what type, in what order.
 //!
-//! A family ([`bert`], [`qwen3`]) describes the model that `config.json` asks for as a [`Blueprint`]; [`Model::recognise`] holds
-//! the checkpoint against it and refuses what is unknown, missing, doubled or of another shape, before a weight is read.
+//! A family ([`bert`], [`xlm_roberta`], [`qwen3`]) describes the model that `config.json` asks for as a [`Blueprint`];
+//! [`Model::recognise`] holds the checkpoint against it and refuses what is unknown, missing, doubled or of another shape,
+//! before a weight is read.
 
 mod bert;
 mod qwen3;
+mod xlm_roberta;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use crate::configuration::{self, Configuration};
 use crate::gguf::{self, Value};
 use crate::package::architecture::{Architecture, Role};
 use crate::quantise::{self, Quantiser};
-use crate::{ConvertError, Job, Pooling};
+use crate::{ConvertError, Job, Pooling, sidecar, tokenizer};
 
 /// What a model consists of according to its configuration.
 pub(crate) struct Blueprint {
@@ -26,6 +28,10 @@ pub(crate) struct Blueprint {
     keys: Vec<(&'static str, Value)>,
     /// Every tensor that a vector depends on.
     parts: Vec<Part>,
+    /// Rows of the table of token embeddings.
+    vocabulary: u32,
+    /// Rows of the table of token types, where the family has one.
+    token_types: Option<u32>,
     /// Positions that the model has.
     context: u32,
     /// The model's sizes, for targets that are programs.
@@ -44,7 +50,10 @@ struct Part {
     source: String,
     /// Its name in the target.
     target: String,
+    /// Its shape in the source.
     shape: Vec<usize>,
+    /// How many of its first rows the target lacks.
+    skipped_rows: usize,
     role: Role,
 }
 
@@ -136,6 +145,10 @@ pub(crate) struct Planned {
     pub(crate) name: String,
     /// Where it comes from.
     pub(crate) place: Place,
+    /// Its shape in the target.
+    pub(crate) shape: Vec<usize>,
+    /// How many of the source's first rows are left out.
+    pub(crate) skipped_rows: usize,
     /// What turns its rows into bytes.
     pub(crate) quantiser: &'static dyn Quantiser,
     /// Whether that is not what was asked for.
@@ -152,6 +165,8 @@ pub(crate) struct Plan {
     pub(crate) metadata: Vec<(String, Value)>,
     /// The target's tensors in the order of their sources' bytes.
     pub(crate) tensors: Vec<Planned>,
+    /// Why the target has no tokenizer of its own, where it has none.
+    pub(crate) tokenizer_left_out: Option<String>,
     /// Bytes of the target's data, padding included.
     pub(crate) data_bytes: u64,
     /// What was decided about pooling.
@@ -167,7 +182,16 @@ impl Plan {
             return Err(ConvertError::unsupported(&model.configuration, what.clone()));
         }
         let (pooling, max_tokens) = (model.pooling(job)?, model.max_tokens(job)?);
-        let metadata = metadata(&model.blueprint, job, name, pooling, max_tokens);
+        let mut metadata = metadata(&model.blueprint, job, name, pooling, max_tokens);
+        let settings = configuration::tokenizer(&model.folder)?;
+        let read = tokenizer::keys(&sidecar::read(&model.folder)?, &settings, model.blueprint.vocabulary);
+        let tokenizer_left_out = match read {
+            Ok(keys) => {
+                metadata.extend(keys);
+                None
+            }
+            Err(reason) => Some(reason.to_string()),
+        };
         let mut parts: Vec<(Place, &Part)> = model.places.iter().copied().zip(&model.blueprint.parts).collect();
         parts.sort_by_key(|(place, _)| *place);
         let mut end = 0;
@@ -180,17 +204,25 @@ impl Plan {
                 Role::Matrix => quantise::for_matrix(job.precision, row),
                 Role::Exact => (quantise::exact(), false),
             };
-            let bytes = (tensor.rows() * (row / quantiser.block())) as u64 * quantiser.block_bytes() as u64;
-            tensors.push(Planned { name: part.target.clone(), place, quantiser, fell_back, offset: end, bytes });
+            let mut shape = tensor.shape.clone();
+            if let Some(rows) = shape.first_mut() {
+                *rows -= part.skipped_rows;
+            }
+            let skipped_rows = part.skipped_rows;
+            let rows = tensor.rows() - skipped_rows;
+            let bytes = (rows * (row / quantiser.block())) as u64 * quantiser.block_bytes() as u64;
+            let name = part.target.clone();
+            tensors.push(Planned { name, place, shape, skipped_rows, quantiser, fell_back, offset: end, bytes });
             end = gguf::aligned(end + bytes);
         }
-        Ok(Self { metadata, tensors, data_bytes: end, pooling, max_tokens })
+        Ok(Self { metadata, tensors, tokenizer_left_out, data_bytes: end, pooling, max_tokens })
     }
 }
 
 fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
     match configuration.text("model_type") {
         Some("bert") => bert::blueprint(configuration),
+        Some("xlm-roberta") => xlm_roberta::blueprint(configuration),
         Some("qwen3") => qwen3::blueprint(configuration),
         Some(other) => {
             let path = configuration.path.clone();
@@ -263,6 +295,8 @@ fn metadata(blueprint: &Blueprint, job: &Job, name: &str, pooling: Pooling, max_
     ];
     keys.extend(blueprint.keys.iter().map(|(key, value)| (format!("{architecture}.{key}"), value.clone())));
     keys.push((format!("{architecture}.pooling_type"), Value::U32(pooling_type)));
+    // Belongs to the weights, whatever the tokenizer is.
+    keys.extend(blueprint.token_types.map(|types| (tokenizer::TYPE_COUNT.to_owned(), Value::U32(types))));
     keys.push(("embedbar.max_tokens".to_owned(), Value::U32(max_tokens)));
     keys
 }

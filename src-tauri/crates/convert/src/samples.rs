@@ -78,6 +78,21 @@ impl Sample {
         sample
     }
 
+    /// Two layers of XLM-R with the head that predicts tokens: 16 positions behind the padding token's, one token type.
+    pub(crate) fn xlm_roberta(width: usize, dtype: Dtype) -> Self {
+        let mut sample = Self::bert(width, dtype);
+        sample.config["model_type"] = "xlm-roberta".into();
+        sample.config["pad_token_id"] = 1.into();
+        sample.config["max_position_embeddings"] = 18.into();
+        sample.config["type_vocab_size"] = 1.into();
+        sample.config["layer_norm_eps"] = 1e-5.into();
+        sample.add("embeddings.position_embeddings.weight", &[18, width], dtype);
+        sample.add("embeddings.token_type_embeddings.weight", &[1, width], dtype);
+        sample.add_pair("lm_head.dense", &[width, width], dtype);
+        sample.add("lm_head.bias", &[50], dtype);
+        sample
+    }
+
     /// Two layers of Qwen3 with grouped queries; a head is wider than the width divided by the heads.
     pub(crate) fn qwen3(dtype: Dtype) -> Self {
         let config = json!({

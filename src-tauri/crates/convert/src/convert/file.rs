@@ -20,7 +20,7 @@ pub(super) fn make(
     let plan = Plan::make(checkpoint, model, job, name)?;
     let sidecar = Sidecar::read(&job.source, &job.target)?;
     // The sha256 is known at the end; until then a text of the same length keeps its place.
-    let head_bytes = head(&plan, checkpoint, &"0".repeat(SHA256_DIGITS)).len() as u64;
+    let head_bytes = head(&plan, &"0".repeat(SHA256_DIGITS)).len() as u64;
     let target_bytes = head_bytes + plan.data_bytes;
     let partial = Partial::create(&job.target, target_bytes + sidecar.bytes())?;
     meter.total = checkpoint.bytes() + target_bytes;
@@ -36,18 +36,19 @@ pub(super) fn make(
         output_sha256,
         tensors: plan.tensors.iter().map(|planned| summarise(planned, checkpoint)).collect(),
         left_out: model.left_out.clone(),
+        tokenizer_left_out: plan.tokenizer_left_out,
         max_tokens: plan.max_tokens as usize,
         pooling: plan.pooling,
     })
 }
 
-fn head<'a>(plan: &'a Plan, checkpoint: &'a Checkpoint, source_sha256: &str) -> Vec<u8> {
+fn head<'a>(plan: &'a Plan, source_sha256: &str) -> Vec<u8> {
     let mut metadata = plan.metadata.clone();
     metadata.push(("embedbar.converter".to_owned(), Value::Text(CONVERTER.to_owned())));
     metadata.push(("embedbar.source_sha256".to_owned(), Value::Text(source_sha256.to_owned())));
     let entry = |planned: &'a Planned| Entry {
         name: &planned.name,
-        shape: &planned.place.tensor(checkpoint).shape,
+        shape: &planned.shape,
         ggml_type: planned.quantiser.ggml_type(),
         offset: planned.offset,
     };
@@ -56,11 +57,10 @@ fn head<'a>(plan: &'a Plan, checkpoint: &'a Checkpoint, source_sha256: &str) -> 
 }
 
 fn summarise(planned: &Planned, checkpoint: &Checkpoint) -> TensorSummary {
-    let source = planned.place.tensor(checkpoint);
     TensorSummary {
         name: planned.name.clone(),
-        source: source.name.clone(),
-        shape: source.shape.clone(),
+        source: planned.place.tensor(checkpoint).name.clone(),
+        shape: planned.shape.clone(),
         stored_as: planned.quantiser.name(),
         bytes: planned.bytes,
         fell_back: planned.fell_back,
@@ -86,8 +86,8 @@ fn write(
             if let Some((index, planned)) = planned {
                 let tensor = planned.place.tensor(checkpoint);
                 let shard = planned.place.shard(checkpoint);
-                let subject =
-                    Subject { shard, tensor, first: 0, end: tensor.rows(), stored_as: planned.quantiser.name() };
+                let (first, stored_as) = (planned.skipped_rows, planned.quantiser.name());
+                let subject = Subject { shard, tensor, first, end: tensor.rows(), stored_as };
                 encoded.iter_mut().for_each(Vec::clear);
                 crew.each(block, subject, &mut encoded, |out, row| planned.quantiser.encode(row, out))?;
                 if written.0 != index {
@@ -104,6 +104,6 @@ fn write(
     // The last tensor's padding: whatever was never written is zero.
     partial.set_length(head_bytes + plan.data_bytes)?;
     let sha256 = hashes.combined(checkpoint);
-    partial.replace(0, &head(plan, checkpoint, &sha256))?;
+    partial.replace(0, &head(plan, &sha256))?;
     Ok(sha256)
 }

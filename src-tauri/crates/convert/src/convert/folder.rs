@@ -73,6 +73,7 @@ pub(super) fn make(
         output_sha256,
         tensors: summaries,
         left_out: model.left_out.clone(),
+        tokenizer_left_out: None,
         max_tokens: package.length.get(),
         pooling,
     })

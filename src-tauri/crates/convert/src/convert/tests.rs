@@ -155,6 +155,97 @@ fn bert_has_the_keys_and_names_that_llama_cpp_reads() {
 }
 
 #[test]
+fn xlm_roberta_comes_back_as_a_bert_whose_positions_start_at_0() {
+    let plain = Sample::xlm_roberta(64, Dtype::F32);
+    let mut prefixed = Sample::xlm_roberta(64, Dtype::F32);
+    prefixed.rename(|name| if name.starts_with("lm_head") { name.to_owned() } else { format!("roberta.{name}") });
+    let mut without_pad = Sample::xlm_roberta(64, Dtype::F32);
+    without_pad.config.as_object_mut().expect("an object").remove("pad_token_id");
+    for (sample, prefix) in [(&plain, ""), (&prefixed, "roberta."), (&without_pad, "")] {
+        let (folder, summary) = converted(sample, TargetPrecision::Fp16);
+        let summary = summary.expect("it is sound");
+        let found = read(&target(folder.path()));
+        let count = |key: &str| found.keys[key].to_u32().expect("a count");
+        assert_eq!(found.keys["general.architecture"].to_string().expect("a text"), "bert");
+        assert_eq!((count("bert.context_length"), count("embedbar.max_tokens")), (16, 16));
+        assert_eq!(count("tokenizer.ggml.token_type_count"), 1);
+        let epsilon = found.keys["bert.attention.layer_norm_epsilon"].to_f32().expect("a number");
+        assert_eq!(epsilon.to_bits(), 1e-5_f32.to_bits());
+        let source = &sample.tensors[&format!("{prefix}embeddings.position_embeddings.weight")].values;
+        let (dtype, shape, numbers) = &found.tensors["position_embd.weight"];
+        assert_eq!((*dtype, shape.as_slice()), (GgmlDType::F32, [16, 64].as_slice()));
+        assert!(numbers == &source[2 * 64..], "the first two rows are no positions");
+        assert_eq!(found.tensors.len(), 3 + 2 + 2 * 16);
+        let positions = summary.tensors.iter().find(|tensor| tensor.name == "position_embd.weight");
+        let positions = positions.expect("it is summarised");
+        assert_eq!((positions.shape.as_slice(), positions.bytes), ([16, 64].as_slice(), 16 * 64 * 4));
+        let mut left_out: Vec<&str> = summary.left_out.iter().map(|name| name.trim_start_matches(prefix)).collect();
+        left_out.sort_unstable();
+        let pooler = ["pooler.dense.bias", "pooler.dense.weight"];
+        let head = ["embeddings.position_ids", "lm_head.bias", "lm_head.dense.bias", "lm_head.dense.weight"];
+        assert_eq!(left_out, [head.as_slice(), &pooler].concat());
+        assert_eq!(fs::metadata(target(folder.path())).expect("it is there").len(), summary.bytes_written);
+    }
+}
+
+#[test]
+fn rows_that_are_left_out_may_fill_whole_blocks() {
+    // 70,000 rows of 256 bytes are several blocks, and the padding token's row lies in the second one.
+    let (rows, pad) = (70_000, BLOCK_ROWS + 3);
+    let mut sample = Sample::xlm_roberta(64, Dtype::F32);
+    sample.config["pad_token_id"] = pad.into();
+    sample.config["max_position_embeddings"] = rows.into();
+    sample.add("embeddings.position_embeddings.weight", &[rows, 64], Dtype::F32);
+    let (folder, summary) = converted(&sample, TargetPrecision::Int8);
+    summary.expect("it is sound");
+    let found = read(&target(folder.path()));
+    let source = &sample.tensors["embeddings.position_embeddings.weight"].values;
+    assert!(found.tensors["position_embd.weight"].2 == source[(pad + 1) * 64..], "the numbers differ");
+}
+
+#[test]
+fn an_xlm_roberta_without_positions_behind_its_padding_token_is_refused() {
+    let mut sample = Sample::xlm_roberta(64, Dtype::F32);
+    sample.config["pad_token_id"] = 17.into();
+    let error = refused(&sample);
+    assert!(matches!(&error, ConvertError::BadConfig { key, .. } if key == "max_position_embeddings"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_is_written_where_it_can_be_said_and_the_reason_where_not() {
+    let mut sample = Sample::bert(64, Dtype::F32);
+    let (folder, summary) = converted(&sample, TargetPrecision::Int8);
+    let reason = summary.expect("it is sound").tokenizer_left_out.expect("it has no model");
+    assert!(reason.contains("`tokenizer.json`") && reason.contains("model"), "{reason}");
+    let keys = read(&target(folder.path())).keys;
+    assert!(!keys.contains_key("tokenizer.ggml.model"));
+    assert_eq!(keys["tokenizer.ggml.token_type_count"].to_u32().expect("a count"), 2);
+
+    let names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##b"];
+    let vocabulary: HashMap<&str, usize> = names.into_iter().zip(0..).collect();
+    let added = |id: usize| serde_json::json!({"id": id, "content": names[id], "special": true});
+    let tokenizer = serde_json::json!({
+        "added_tokens": [added(0), added(1), added(2), added(3)],
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                       "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": vocabulary},
+    });
+    sample.files.insert("tokenizer.json".into(), tokenizer.to_string());
+    let (folder, summary) = converted(&sample, TargetPrecision::Int8);
+    assert_eq!(summary.expect("it is sound").tokenizer_left_out, None);
+    let keys = read(&target(folder.path())).keys;
+    let tokens = keys["tokenizer.ggml.tokens"].to_vec().expect("a list");
+    let tokens: Vec<&String> = tokens.iter().map(|token| token.to_string().expect("a text")).collect();
+    assert_eq!(tokens.len(), 50, "one for every row");
+    assert_eq!([tokens[2], tokens[4], tokens[5], tokens[6]], ["[CLS]", "\u{2581}a", "b", "[PAD6]"]);
+    let types = keys["tokenizer.ggml.token_type"].to_vec().expect("a list");
+    let types: Vec<i32> = types.iter().map(|kind| kind.to_i32().expect("a number")).collect();
+    assert_eq!([types[2], types[4], types[6]], [3, 1, 5]);
+}
+
+#[test]
 fn qwen3_comes_back_with_its_keys_from_either_form_of_its_names_and_of_its_configuration() {
     let plain = Sample::qwen3(Dtype::BF16);
     let mut newer = Sample::qwen3(Dtype::BF16);

@@ -9,6 +9,15 @@ use crate::gguf::Value;
 use crate::package::architecture::{Activation, Architecture, Bert, Role};
 
 pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
+    encoder(configuration, 0, |name| canonical(name.strip_prefix("bert.").unwrap_or(name)))
+}
+
+/// An encoder whose table of positions starts with `unused` rows that belong to no token of a text.
+pub(super) fn encoder(
+    configuration: &Configuration,
+    unused: u32,
+    recognise: fn(&str) -> Recognised,
+) -> Result<Blueprint, ConvertError> {
     let (activation, inexpressible) = activation(configuration)?;
     configuration.only("position_embedding_type", &json!("absolute"))?;
     configuration.only("is_decoder", &json!(false))?;
@@ -17,9 +26,13 @@ pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, Conv
     let inner = configuration.count("intermediate_size", 1..=1_048_576)?;
     let heads = configuration.count("num_attention_heads", 1..=4096)?;
     let vocabulary = configuration.count("vocab_size", 1..=4_194_304)?;
-    let context = configuration.count("max_position_embeddings", 1..=1_048_576)?;
+    let positions = configuration.count("max_position_embeddings", 1..=1_048_576)?;
     let types = configuration.count_or("type_vocab_size", 2, 1..=1024)?;
     let epsilon = configuration.positive_or("layer_norm_eps", 1e-12)?;
+    let Some(context) = positions.checked_sub(unused).filter(|&context| context > 0) else {
+        let problem = format!("of `{positions}` rows, the first `{unused}` are no positions, so none is left");
+        return Err(ConvertError::config(&configuration.path, "max_position_embeddings", problem));
+    };
     if !width.is_multiple_of(heads) {
         let problem = format!("`{heads}` heads do not divide a width of `{width}`");
         return Err(ConvertError::config(&configuration.path, "num_attention_heads", problem));
@@ -35,7 +48,9 @@ pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, Conv
             ("attention.layer_norm_epsilon", Value::F32(epsilon)),
             ("attention.causal", Value::Bool(false)),
         ],
-        parts: parts(layers as usize, width as usize, inner as usize, [vocabulary, context, types].map(|n| n as usize)),
+        parts: parts([layers, width, inner, vocabulary, positions, unused, types].map(|size| size as usize)),
+        vocabulary,
+        token_types: Some(types),
         context,
         sizes: Architecture::Bert(Bert {
             layers: layers as usize,
@@ -43,8 +58,8 @@ pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, Conv
             inner: inner as usize,
             heads: heads as usize,
             vocabulary: vocabulary as usize,
-            positions: context as usize,
-            first_position: 0,
+            positions: positions as usize,
+            first_position: unused as usize,
             token_types: types as usize,
             epsilon,
             activation,
@@ -67,17 +82,19 @@ fn activation(configuration: &Configuration) -> Result<(Activation, Option<Strin
     Ok((activation, Some(format!("`hidden_act` = `{name}` in a GGUF file"))))
 }
 
-fn parts(layers: usize, width: usize, inner: usize, tables: [usize; 3]) -> Vec<Part> {
-    let [vocabulary, context, types] = tables;
+fn parts(sizes: [usize; 7]) -> Vec<Part> {
+    let [layers, width, inner, vocabulary, positions, unused, types] = sizes;
     let part = |source: &str, target: &str, shape: &[usize], role| Part {
         source: source.to_owned(),
         target: target.to_owned(),
         shape: shape.to_vec(),
+        skipped_rows: 0,
         role,
     };
+    let table = part("embeddings.position_embeddings.weight", "position_embd.weight", &[positions, width], Role::Exact);
     let mut parts = vec![
         part("embeddings.word_embeddings.weight", "token_embd.weight", &[vocabulary, width], Role::Tokens),
-        part("embeddings.position_embeddings.weight", "position_embd.weight", &[context, width], Role::Exact),
+        Part { skipped_rows: unused, ..table },
         part("embeddings.token_type_embeddings.weight", "token_types.weight", &[types, width], Role::Exact),
     ];
     let mut pair = |source: &str, target: &str, shape: &[usize]| {
@@ -102,8 +119,8 @@ fn parts(layers: usize, width: usize, inner: usize, tables: [usize; 3]) -> Vec<P
     parts
 }
 
-fn recognise(name: &str) -> Recognised {
-    let name = name.strip_prefix("bert.").unwrap_or(name);
+/// What a tensor without the prefix of its class is.
+pub(super) fn canonical(name: &str) -> Recognised {
     if name.starts_with("pooler.") || matches!(name, "embeddings.position_ids" | "embeddings.token_type_ids") {
         return Recognised::LeftOut;
     }

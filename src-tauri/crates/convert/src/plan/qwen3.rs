@@ -42,9 +42,12 @@ pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, Conv
             ("attention.key_length", Value::U32(sizes.head)),
             ("attention.value_length", Value::U32(sizes.head)),
             ("attention.layer_norm_rms_epsilon", Value::F32(epsilon)),
+            ("rope.dimension_count", Value::U32(sizes.head)),
             ("rope.freq_base", Value::F32(base)),
         ],
         parts: parts(&sizes),
+        vocabulary: sizes.vocabulary,
+        token_types: None,
         context,
         sizes: Architecture::Qwen3(Qwen3 {
             layers: sizes.layers as usize,
@@ -111,7 +114,7 @@ fn parts(sizes: &Sizes) -> Vec<Part> {
             2 => Role::Matrix,
             _ => Role::Exact,
         };
-        parts.push(Part { source, target, shape: shape.to_vec(), role });
+        parts.push(Part { source, target, shape: shape.to_vec(), skipped_rows: 0, role });
     };
     part(TOKENS.into(), "token_embd.weight".into(), &[vocabulary, width]);
     part("norm.weight".into(), "output_norm.weight".into(), &[width]);

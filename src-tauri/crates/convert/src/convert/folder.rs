@@ -231,7 +231,7 @@ fn write(
             match &mut present.work {
                 Work::Encode(writing) => writing.block(&mut crew, block, wanted, checkpoint, sink)?,
                 Work::Survey(surveys) => {
-                    crew.each(block, wanted.subject(checkpoint), surveys, |survey, row| survey.row(row))?;
+                    crew.each(block, wanted.subject(checkpoint), surveys, Survey::row)?;
                 }
             }
             let tensor = wanted.place.tensor(checkpoint);

@@ -700,7 +700,9 @@ fn a_package_is_made_by_streaming_in_each_precision_and_is_the_same_every_time()
                 assert_eq!(names, [model, weights, "Manifest.json"]);
                 let size: usize = files.values().map(Vec::len).sum();
                 assert_eq!(first.bytes_written, size as u64);
-                let lines: String = files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect();
+                let lines: Vec<String> =
+                    files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect();
+                let lines = lines.concat();
                 assert_eq!(first.output_sha256, sha256(lines.as_bytes()));
                 assert_eq!(run(&job).expect("it replaces itself"), first);
                 assert!(tree(&job.target) == files, "the same source gives the same bytes");

@@ -1,10 +1,12 @@
-//! Whole packages of small random models. `EMBEDBAR_PACKAGES=FOLDER cargo test --package embedbar-convert package` leaves them
-//! in FOLDER, where `tests/package/check.py` loads and evaluates them with Apple's coremltools.
+//! Whole packages of small random models, which `tests/package/check.py` loads and evaluates with Apple's coremltools.
+//! `EMBEDBAR_PACKAGES=FOLDER cargo test --package embedbar-convert package` leaves them in FOLDER.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use safetensors::Dtype;
 use serde_json::{Value as Json, json};
@@ -221,17 +223,9 @@ fn architecture(family: &str) -> Architecture {
 
 #[test]
 fn every_array_fills_its_place_and_every_tensor_is_used_once() {
-    let kept = std::env::var_os("EMBEDBAR_PACKAGES").map(PathBuf::from);
     for family in FAMILIES {
         let architecture = architecture(family);
         let tensors = sample(family);
-        if let Some(folder) = &kept {
-            let folder = folder.join(family);
-            fs::create_dir_all(&folder).expect("it can be made");
-            let mut checkpoint = Sample::qwen3(Dtype::F32);
-            (checkpoint.tensors, checkpoint.config) = (tensors.clone(), reference(&architecture));
-            checkpoint.write(&folder);
-        }
         for (case, _, options) in cases().into_iter().filter(|(_, of, _)| *of == family) {
             let plan = PackagePlan::make(&architecture, options).expect("it fits the model");
             let stored = plan.segments.iter().filter_map(|segment| match segment {
@@ -241,11 +235,52 @@ fn every_array_fills_its_place_and_every_tensor_is_used_once() {
             let used: Vec<usize> = stored.collect();
             let distinct: BTreeSet<usize> = used.iter().copied().collect();
             assert_eq!((used.len(), distinct.len()), (plan.weights.len(), plan.weights.len()), "{case}");
-            match &kept {
-                Some(folder) => write(&folder.join(format!("{case}.mlpackage")), &plan, &tensors),
-                None => drop(fill(&plan, &tensors)),
-            }
+            drop(fill(&plan, &tensors));
         }
+    }
+}
+
+/// Writes all packages, and for each family the checkpoint that they are of.
+fn write_all(folder: &Path) {
+    for family in FAMILIES {
+        let architecture = architecture(family);
+        let tensors = sample(family);
+        let mut checkpoint = Sample::qwen3(Dtype::F32);
+        (checkpoint.tensors, checkpoint.config) = (tensors.clone(), reference(&architecture));
+        fs::create_dir_all(folder.join(family)).expect("it can be made");
+        checkpoint.write(&folder.join(family));
+        for (case, _, options) in cases().into_iter().filter(|(_, of, _)| *of == family) {
+            write(&folder.join(format!("{case}.mlpackage")), &plan(&architecture, options), &tensors);
+        }
+    }
+}
+
+#[test]
+fn apples_own_library_loads_every_package_and_two_evaluators_agree_with_what_the_model_is_by_definition() {
+    let kept = std::env::var_os("EMBEDBAR_PACKAGES").map(PathBuf::from);
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = kept.as_deref().unwrap_or(temporary.path());
+    let Some(python) = std::env::var_os("EMBEDBAR_PYTHON") else {
+        if kept.is_some() {
+            write_all(folder);
+        }
+        skip("no Python with coremltools: `cargo xtask test` brings one");
+        return;
+    };
+    write_all(folder);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/package/check.py");
+    let output = Command::new(python).arg(script).arg(folder).output().expect("Python can be started");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(&format!("{} packages, 0 wrong", cases().len())), "{said}");
+}
+
+/// Has `cargo xtask test` count the test as skipped.
+fn skip(reason: &str) {
+    let name = "package::tests::apples_own_library_loads_every_package_and_two_evaluators_agree_with_what_the_model_is_by_definition";
+    if let Some(list) = std::env::var_os("EMBEDBAR_SKIPS") {
+        let file = fs::OpenOptions::new().append(true).create(true).open(list);
+        file.and_then(|mut file| writeln!(file, "{name}\t{reason}")).expect("the list of skips can be written");
     }
 }
 

@@ -270,10 +270,15 @@ impl Weights {
                     if blocks { StorageKind::Int8Block } else { StorageKind::Int8 }
                 }
                 ("data", ElementType::Int4 | ElementType::UInt4) => StorageKind::Int4Block,
+                ("indices", ElementType::UInt1) => StorageKind::Palette1,
+                ("indices", ElementType::UInt2) => StorageKind::Palette2,
+                ("indices", ElementType::UInt3) => StorageKind::Palette3,
+                ("indices", ElementType::UInt4) => StorageKind::Palette4,
+                ("indices", ElementType::UInt6) => StorageKind::Palette6,
+                // Bytes, in which smaller indices were packed before CoreML8.
                 ("indices", _) => match entries {
                     Some(2) => StorageKind::Palette1,
                     Some(4) => StorageKind::Palette2,
-                    Some(8) => StorageKind::Palette3,
                     Some(16) => StorageKind::Palette4,
                     Some(64) => StorageKind::Palette6,
                     _ => StorageKind::Palette8,

@@ -256,8 +256,7 @@ impl Weights {
         let shape = |name: &str| parameter(name).and_then(|value| literal::fixed_type(value).ok()).map(|found| found.1);
         let scales = shape("scale").unwrap_or_default();
         let entries = shape("lut").and_then(|shape| match shape.as_slice() {
-            [entries] => Some(*entries),
-            [.., entries, _] => Some(*entries),
+            [entries] | [.., entries, _] => Some(*entries),
             [] => None,
         });
         for name in ["quantized_data", "data", "indices", "source_val"] {

@@ -166,7 +166,7 @@ fn output(function: &proto::Function, lengths: &Lengths) -> Result<(String, usiz
         let named = u8::from(!name.to_lowercase().contains("embed"));
         match tensor_type.shape.as_slice() {
             [Some(1) | None, Some(width)] | [Some(width)] if *width > 1 => {
-                found.push((named, name.clone(), *width, false))
+                found.push((named, name.clone(), *width, false));
             }
             [Some(1) | None, length, Some(width)] if *width > 1 => {
                 let one = *length == Some(1) && *lengths != Lengths::Fixed(1);

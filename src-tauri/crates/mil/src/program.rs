@@ -196,7 +196,9 @@ fn failure(path: &Path, operation: &str, output: &str, problem: String) -> MilEr
 /// Notes for every step which values nobody asks for any more. Constants stay: the next run needs them.
 fn drop_after_last_use(steps: &mut [Step], outputs: &[(String, usize)], constants: &[Option<Value>]) {
     let mut needed: Vec<bool> = constants.iter().map(Option::is_some).collect();
-    outputs.iter().for_each(|(_, slot)| needed[*slot] = true);
+    for (_, slot) in outputs {
+        needed[*slot] = true;
+    }
     for step in steps.iter_mut().rev() {
         let taken = step.inputs.values().flatten().filter_map(|slot| match slot {
             Slot::Defined(slot) => Some(*slot),

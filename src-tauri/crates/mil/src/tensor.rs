@@ -159,7 +159,9 @@ impl Tensor {
                 round(Arc::make_mut(values).as_mut_slice());
             }
             Data::Ints(values) if dtype != self.dtype && values.iter().any(|value| dtype.wrap(*value) != *value) => {
-                Arc::make_mut(values).iter_mut().for_each(|value| *value = dtype.wrap(*value));
+                for value in Arc::make_mut(values) {
+                    *value = dtype.wrap(*value);
+                }
             }
             _ => {}
         }

@@ -311,7 +311,9 @@ fn affine(shape: &[usize], first: usize, axis: usize, zero_point: &Tensor, scale
     for (run, numbers) in out.chunks_mut(inner.max(1)).enumerate() {
         let channel = (start + run) % shape[axis];
         let (zero_point, scale) = (at(zero_points, channel), at(scales, channel));
-        numbers.iter_mut().for_each(|number| *number = (*number - zero_point) * scale);
+        for number in numbers {
+            *number = (*number - zero_point) * scale;
+        }
     }
 }
 
@@ -405,7 +407,9 @@ fn blockwise(
     }
     blocks.runs(shape, first, out, |block, numbers| {
         let (offset, scale) = (offsets[block], scales[block]);
-        numbers.iter_mut().for_each(|number| *number = (*number - offset) * scale);
+        for number in numbers {
+            *number = (*number - offset) * scale;
+        }
     });
     Ok(())
 }
@@ -436,7 +440,9 @@ fn lookup(
         out.copy_from_slice(&numbers);
         blocks.runs(of, from, out, |block, numbers| {
             let table = &tables[block * entries..][..entries];
-            numbers.iter_mut().for_each(|number| *number = table[*number as usize]);
+            for number in numbers {
+                *number = table[*number as usize];
+            }
         });
         return Ok(());
     }

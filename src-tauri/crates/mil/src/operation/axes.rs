@@ -108,9 +108,13 @@ pub(super) fn softmax_of((shape, values): (&[usize], &[f32]), axis: usize) -> Re
         for line in values.chunks_mut(shape[axis].max(1)) {
             let most =
                 line.iter().copied().fold(f32::NEG_INFINITY, |most, x| if x > most || x.is_nan() { x } else { most });
-            line.iter_mut().for_each(|x| *x = (*x - most).exp());
+            for x in line.iter_mut() {
+                *x = (*x - most).exp();
+            }
             let sum = line.iter().copied().map(f64::from).sum::<f64>() as f32;
-            line.iter_mut().for_each(|x| *x /= sum);
+            for x in line.iter_mut() {
+                *x /= sum;
+            }
         }
         return Ok(values);
     }
@@ -160,7 +164,7 @@ pub(super) fn cumulative_sum(call: &Call) -> Result<Vec<Tensor>, String> {
         return Err("only sums up to and with each element are known".to_owned());
     }
     let step: usize = shape[axis + 1..].iter().product();
-    let first = |index: usize| index / step % shape[axis] == 0;
+    let first = |index: usize| (index / step).is_multiple_of(shape[axis]);
     let data = if let Some(values) = x.integers() {
         let mut values = values.to_vec();
         for index in 0..values.len() {

@@ -17,6 +17,9 @@ const SHELL: &str = "embedbar-desktop";
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("embedbar-documents", &["embedbar-engine", "embedbar-lifecycle", "embedbar-worker", "embedbar-app"]),
     ("embedbar-engine", &["embedbar-lifecycle", "embedbar-documents", "embedbar-gateway", "embedbar-app"]),
+    // The judge of packages and their writer share no code.
+    ("embedbar-convert", &["embedbar-mil"]),
+    ("embedbar-mil", &["embedbar-convert", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-memory", &["embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-lifecycle", &["embedbar-engine", "embedbar-documents", "embedbar-gateway", "embedbar-app"]),
     ("embedbar-gateway", &["embedbar-engine", "embedbar-lifecycle", "embedbar-documents"]),

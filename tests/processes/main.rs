@@ -4,3 +4,4 @@ mod bad_input;
 mod documents;
 mod http;
 mod owners_and_workers;
+mod packages;

@@ -8,6 +8,7 @@ export const BACKEND: Record<BackendName, string> = {
   candle_cpu: 'candle, CPU',
   candle_metal: 'candle, Metal',
   core_ml: 'Core ML',
+  core_ml_interpreted: 'Core ML (interpreted, slow)',
 };
 
 export const FOUND_BY: Record<FoundBy, string> = { words: 'words', meaning: 'meaning', both: 'words + meaning' };

@@ -62,6 +62,11 @@ pub(crate) enum Command {
     Status,
     /// Convert a checkpoint to a smaller one
     Convert(Convert),
+    /// Say what a model is: a package, a GGUF file or a checkpoint
+    Inspect {
+        /// The model
+        path: PathBuf,
+    },
     /// Run without a desktop: the same interface, in a browser
     Serve(Serve),
     /// Hold one model for an Embedbar program

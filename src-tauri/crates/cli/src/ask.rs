@@ -49,7 +49,7 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         }
         Command::Cleanup { dry_run } => cleanup(application, dry_run, json).await,
         Command::Status => status(application, json).await,
-        Command::Convert(_) | Command::Serve(_) | Command::Worker | Command::Probe(_) => {
+        Command::Convert(_) | Command::Inspect { .. } | Command::Serve(_) | Command::Worker | Command::Probe(_) => {
             unreachable!("the caller carries it out. This is a bug.")
         }
     }

@@ -6,6 +6,7 @@
 mod arguments;
 mod ask;
 mod convert;
+mod inspect;
 mod output;
 mod probe;
 mod serve;
@@ -30,9 +31,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
-        // These need no runtime: a worker answers on plain threads, and a probe holds the engine itself.
+        // These need no runtime: a worker answers on plain threads, a probe holds the engine itself, and to inspect is to read.
         Command::Worker => worker(),
         Command::Probe(probe) => probe::run(&probe),
+        Command::Inspect { path } => inspect::run(&path, arguments.json),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)

@@ -94,6 +94,8 @@ pub enum BackendName {
     CandleMetal,
     /// Apple's Core ML.
     CoreMl,
+    /// A Core ML package where there is no Core ML.
+    CoreMlInterpreted,
 }
 
 impl std::fmt::Display for BackendName {
@@ -102,6 +104,7 @@ impl std::fmt::Display for BackendName {
             Self::CandleCpu => "candle, CPU",
             Self::CandleMetal => "candle, Metal",
             Self::CoreMl => "Core ML",
+            Self::CoreMlInterpreted => "Core ML (interpreted, slow)",
         })
     }
 }

@@ -10,7 +10,7 @@
 //! - It offers no shape of an input except in the error for a wrong one; [`shape_in_message`] reads it there.
 
 #[cfg(target_os = "macos")]
-pub(crate) use macos::{PRECISION, Package};
+pub(crate) use macos::Package;
 
 /// A `file://` URL for an absolute path, as RFC 3986 wants it.
 #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "tested everywhere, used on macOS"))]
@@ -55,7 +55,7 @@ mod macos {
     use super::{file_url, shape_in_message};
 
     /// What packages of this project and of the Papr SDK are stored as; the binding does not tell.
-    pub(crate) const PRECISION: Precision = Precision::Fp16;
+    const PRECISION: Precision = Precision::Fp16;
 
     const IDS: &str = "input_ids";
     const MASK: &str = "attention_mask";
@@ -104,6 +104,11 @@ mod macos {
         /// Numbers per vector.
         pub(crate) fn dims(&self) -> usize {
             self.dims
+        }
+
+        /// What its weights are stored as.
+        pub(crate) fn precision(&self) -> Precision {
+            PRECISION
         }
 
         /// The package's program and weights, for its revision.

@@ -8,6 +8,10 @@ use std::{
 use candle_core::quantized::GgmlDType;
 use embedbar_contract::{BackendName, Generation, Precision, PromptKind, RecipeName, Truncation};
 
+#[cfg(target_os = "macos")]
+use crate::coreml::Package;
+#[cfg(not(target_os = "macos"))]
+use crate::interpreted::Interpreted as Package;
 use crate::{
     EngineError,
     backend::{Backend, BatchShape, Output, PaddedBatch, failed},
@@ -64,7 +68,7 @@ impl Engine {
     /// `path` is a `.gguf` file with `tokenizer.json` beside it, or a folder with `model.safetensors` (or the shards that
     /// `model.safetensors.index.json` names), `config.json` and `tokenizer.json`. What sentence-transformers puts beside a
     /// model (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`)
-    /// is read where it is there. On macOS a `.mlpackage` can be opened too.
+    /// is read where it is there. A `.mlpackage` of a fixed length can be opened too: by Core ML on macOS, interpreted and slow elsewhere.
     pub fn open(id: &str, path: &Path) -> Result<Self, EngineError> {
         if path.extension().is_some_and(|extension| extension == "mlpackage") {
             return Self::open_package(id, path);
@@ -102,16 +106,10 @@ impl Engine {
         Ok(Self { id: id.to_owned(), path: path.to_path_buf(), facts, tokenizer, backend, precision, revision })
     }
 
-    #[cfg(not(target_os = "macos"))]
-    fn open_package(_: &str, path: &Path) -> Result<Self, EngineError> {
-        Err(EngineError::unsupported(path, "Core ML, which only macOS has"))
-    }
-
     /// A Core ML package with `tokenizer.json` beside it or in the folder above.
-    #[cfg(target_os = "macos")]
     fn open_package(id: &str, path: &Path) -> Result<Self, EngineError> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        let package = crate::coreml::Package::open(path)?;
+        let package = Package::open(path)?;
         let facts = ModelFacts {
             family: Family::Package,
             layers: 1,
@@ -125,7 +123,7 @@ impl Engine {
         let demands = Demands { rows: None, max_tokens: facts.max_tokens, end: None };
         let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands)?;
         let revision = revision(&package.files()?, &bytes, &facts);
-        let precision = crate::coreml::PRECISION;
+        let precision = package.precision();
         let (id, path) = (id.to_owned(), path.to_path_buf());
         Ok(Self { id, path, facts, tokenizer, backend: Box::new(package), precision, revision })
     }

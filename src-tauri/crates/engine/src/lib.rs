@@ -21,6 +21,8 @@ mod engine;
 mod error;
 mod facts;
 mod gguf;
+#[cfg(not(target_os = "macos"))]
+mod interpreted;
 mod linear;
 mod mapped;
 mod mapped_blocks;

@@ -14,7 +14,7 @@ pub const BUNDLED_ID: &str = "all-MiniLM-L6-v2";
 pub struct Model {
     /// Its id.
     pub id: String,
-    /// A `.gguf` file or a model folder.
+    /// A `.gguf` file, a model folder or a `.mlpackage`.
     pub path: PathBuf,
     /// Whether it came with the program.
     pub bundled: bool,
@@ -23,14 +23,23 @@ pub struct Model {
 impl Model {
     /// Size of its files; 0 where they cannot be read.
     pub fn size_bytes(&self) -> u64 {
-        let file = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
-        if self.path.is_dir() {
-            let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-            entries.map(|entry| file(&entry.path())).sum()
-        } else {
-            file(&self.path)
-        }
+        size_of(&self.path, 4)
     }
+}
+
+/// Bytes of a file, or of the files in a folder and up to `depth` folders below it (a package has four). Links are not followed
+/// into folders.
+fn size_of(path: &Path, depth: usize) -> u64 {
+    let Ok(found) = fs::metadata(path) else { return 0 };
+    if !found.is_dir() {
+        return found.len();
+    }
+    if depth == 0 {
+        return 0;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_symlink() && entry.path().is_dir()));
+    below.map(|entry| size_of(&entry.path(), depth - 1)).sum()
 }
 
 /// The models there are.
@@ -46,7 +55,7 @@ impl Library {
     /// Looks for the bundled model; the home's models are looked at later, whenever they are asked for.
     pub fn open(home: &Home) -> Self {
         let looked = bundled_folders();
-        let bundled = looked.iter().find_map(|folder| gguf_in(folder));
+        let bundled = looked.iter().find_map(|folder| with_suffix(folder, "gguf"));
         let bundled = bundled.map(|path| Model { id: BUNDLED_ID.to_owned(), path, bundled: true });
         Self { bundled, looked, installed: home.models() }
     }
@@ -95,18 +104,30 @@ impl Library {
 /// What the engine can be given of `path`.
 fn model_at(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
-        if path.join("config.json").is_file() { Some(path.to_owned()) } else { gguf_in(path) }
+        let is_model = path.join("config.json").is_file() || is_package(path);
+        if is_model {
+            Some(path.to_owned())
+        } else {
+            with_suffix(path, "gguf").or_else(|| with_suffix(path, "mlpackage"))
+        }
     } else {
         (path.extension()? == "gguf").then(|| path.to_owned())
     }
 }
 
-fn gguf_in(folder: &Path) -> Option<PathBuf> {
+/// Whether a folder is a Core ML package.
+fn is_package(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "mlpackage") && path.join("Manifest.json").is_file()
+}
+
+/// The first entry of a folder with a suffix, by name.
+fn with_suffix(folder: &Path, suffix: &str) -> Option<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .ok()?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "gguf"))
+        .filter(|path| path.extension().is_some_and(|found| found == suffix))
+        .filter(|path| path.is_file() || is_package(path))
         .collect();
     files.sort();
     files.into_iter().next()

@@ -122,15 +122,8 @@ pub(crate) struct Convert {
     /// Where the name of `--out` does not say it
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
-    /// 16-bit floating point
-    #[arg(long, group = "precision")]
-    pub(crate) fp16: bool,
-    /// 8-bit integers: half the size, nearly the same vectors
-    #[arg(long, group = "precision")]
-    pub(crate) int8: bool,
-    /// 4 bits: a quarter of the size; in a package an experiment, reported to give wrong vectors on real Macs
-    #[arg(long, group = "precision", visible_alias = "4bit")]
-    pub(crate) k4bit: bool,
+    #[command(flatten)]
+    pub(crate) precision: Precision,
     /// How tokens become one vector [default: what the checkpoint says]
     #[arg(long, value_enum)]
     pub(crate) pooling: Option<Pooling>,
@@ -143,12 +136,8 @@ pub(crate) struct Convert {
     /// Packages: how many of the last layers are averaged [default: 1, papr: 4]
     #[arg(long, value_name = "N")]
     pub(crate) layers: Option<NonZeroUsize>,
-    /// Packages: scale the vector to length 1 [default: as the checkpoint says]
-    #[arg(long, overrides_with = "no_normalize")]
-    pub(crate) normalize: bool,
-    /// Packages: do not scale the vector
-    #[arg(long)]
-    pub(crate) no_normalize: bool,
+    #[command(flatten)]
+    pub(crate) normalise: Normalise,
     /// Packages: the oldest system that opens it
     #[arg(long, value_enum, default_value_t = System::Macos14)]
     pub(crate) target: System,
@@ -156,6 +145,31 @@ pub(crate) struct Convert {
     /// [default: 128, papr: 32]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub(crate) lengths: Vec<NonZeroUsize>,
+}
+
+/// What weights are stored as; clap sees to it that one is chosen at most.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Precision {
+    /// 16-bit floating point
+    #[arg(long, group = "precision")]
+    pub(crate) fp16: bool,
+    /// 8-bit integers: half the size, nearly the same vectors
+    #[arg(long, group = "precision")]
+    pub(crate) int8: bool,
+    /// 4 bits: a quarter of the size; in a package an experiment, reported to give wrong vectors on real Macs
+    #[arg(long, group = "precision", visible_alias = "4bit")]
+    pub(crate) k4bit: bool,
+}
+
+/// Whether vectors are scaled.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Normalise {
+    /// Packages: scale the vector to length 1 [default: as the checkpoint says]
+    #[arg(long, overrides_with = "no_normalize")]
+    pub(crate) normalize: bool,
+    /// Packages: do not scale the vector
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

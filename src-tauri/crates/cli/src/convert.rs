@@ -108,7 +108,7 @@ fn report(job: &Job, summary: &Summary, seconds: f64, as_json: bool) -> anyhow::
 /// What was written on the command line, as jobs.
 fn jobs(convert: &Convert) -> anyhow::Result<Vec<Job>> {
     let source = source(&convert.source)?;
-    let precision = match (convert.fp16, convert.int8, convert.k4bit) {
+    let precision = match (convert.precision.fp16, convert.precision.int8, convert.precision.k4bit) {
         (_, true, _) => TargetPrecision::Int8,
         (_, _, true) => TargetPrecision::FourBit,
         (true, ..) => TargetPrecision::Fp16,
@@ -136,7 +136,7 @@ fn packages(convert: &Convert, base: &Job) -> Vec<Job> {
     };
     let mut package = if convert.recipe == Recipe::Papr { Package::papr(system) } else { Package::native(system) };
     package.layers = convert.layers.unwrap_or(package.layers);
-    package.normalise = match (convert.normalize, convert.no_normalize) {
+    package.normalise = match (convert.normalise.normalize, convert.normalise.no_normalize) {
         (_, true) => Some(false),
         (true, _) => Some(true),
         _ => package.normalise,

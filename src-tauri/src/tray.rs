@@ -81,7 +81,7 @@ impl Tray {
         )?;
         let icon = TrayIconBuilder::with_id("embedbar")
             .icon(image(Symbol::Unknown))
-            .icon_as_template(true)
+            .icon_as_template(IS_TEMPLATE)
             .tooltip("Embedbar")
             .menu(&menu)
             // Elsewhere the menu is all there is: clicks do not reach us.
@@ -119,7 +119,7 @@ impl Tray {
         let mut state = self.state();
         let former = state.face.as_ref();
         if former.is_none_or(|former| former.symbol != face.symbol) {
-            report(self.icon.set_icon_with_as_template(Some(image(face.symbol)), true));
+            report(self.icon.set_icon_with_as_template(Some(image(face.symbol)), IS_TEMPLATE));
         }
         if former.is_none_or(|former| former.status != face.status) {
             report(self.status.set_text(&face.status));
@@ -278,7 +278,20 @@ fn receipt_line(receipt: &CleanupReceipt) -> String {
     format!("Clean-up gave back {}", format_memory(measured.iter().sum()))
 }
 
+/// macOS draws a template black on a light bar and white on a dark one; other systems show an icon as it is.
+const IS_TEMPLATE: bool = cfg!(target_os = "macos");
+
 fn image(symbol: Symbol) -> Image<'static> {
+    let template = template(symbol);
+    if IS_TEMPLATE {
+        return template;
+    }
+    let (red, green, blue) = symbol.tint();
+    let rgba = template.rgba().chunks_exact(4).flat_map(|pixel| [red, green, blue, pixel[3]]).collect();
+    Image::new_owned(rgba, template.width(), template.height())
+}
+
+fn template(symbol: Symbol) -> Image<'static> {
     match symbol {
         Symbol::Normal => tauri::include_image!("../icons/tray/normal.png"),
         Symbol::Warn => tauri::include_image!("../icons/tray/warn.png"),
@@ -300,6 +313,17 @@ mod tests {
     use embedbar_contract::{CleanupItem, MemoryReading};
 
     use super::*;
+
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn an_icon_keeps_its_shape_and_gets_a_colour() {
+        let (drawn, shown) = (template(Symbol::Warn), image(Symbol::Warn));
+        assert_eq!((drawn.width(), drawn.height()), (shown.width(), shown.height()));
+        let (red, green, blue) = Symbol::Warn.tint();
+        for (before, after) in drawn.rgba().chunks_exact(4).zip(shown.rgba().chunks_exact(4)) {
+            assert_eq!(after, [red, green, blue, before[3]]);
+        }
+    }
 
     fn receipt(freed: &[Option<u64>]) -> CleanupReceipt {
         let items = freed.iter().map(|freed| CleanupItem { action: String::new(), freed_bytes: *freed }).collect();

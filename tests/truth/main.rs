@@ -5,10 +5,12 @@
 mod reference;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Result;
 use embedbar_contract::{PromptKind, RecipeName};
+use embedbar_convert::{Job, TargetPrecision, convert};
 use embedbar_engine::{Batch, Engine, Padding, Pooling, Recipe};
 use embedbar_tests::checkpoint;
 use embedbar_tests::program::checkout;
@@ -19,6 +21,8 @@ use reference::{Reference, assert_near, largest_difference, texts};
 
 /// Same arithmetic in another order: nothing but rounding may differ.
 const EXACT: f64 = 0.999_99;
+/// Weights of sixteen bits.
+const HALF: f64 = 0.9999;
 /// Weights of eight bits.
 const QUANTISED: f64 = 0.999;
 /// What padding may change.
@@ -78,7 +82,7 @@ fn assert_counts(batch: &Batch, read: &[usize], total: &[usize]) {
 #[test]
 fn the_values_belong_to_the_texts_and_files_that_are_committed() -> Result<()> {
     let sentences = checkpoint::sha256(&reference::folder().join("sentences.json"))?;
-    for name in ["minilm", "qwen3-small", "bert-small"] {
+    for name in ["minilm", "qwen3-small", "bert-small", "xlm-roberta-small"] {
         let provenance = Reference::provenance(name);
         assert_eq!(provenance["sentences_sha256"], sentences, "{name}");
         let values = checkpoint::sha256(&reference::folder().join(format!("{name}.safetensors")))?;
@@ -117,7 +121,7 @@ fn the_bundled_int8_model_stays_near_the_vectors_of_sentence_transformers() {
 #[test]
 fn a_batch_gives_what_each_text_gives_alone() -> Result<()> {
     let minilm = checkpoint::minilm_or_skip("a_batch_gives_what_each_text_gives_alone")?;
-    let small = ["qwen3-small", "bert-small"].map(|name| reference::folder().join(name));
+    let small = ["qwen3-small", "bert-small", "xlm-roberta-small"].map(|name| reference::folder().join(name));
     for path in minilm.into_iter().chain(small) {
         // Every fourth text, and the longest, which pad the others most.
         let (all, mut engine) = (texts(), open(&path));
@@ -137,6 +141,17 @@ fn a_batch_gives_what_each_text_gives_alone() -> Result<()> {
 fn bert_with_first_token_pooling_gives_the_vectors_of_transformers() {
     let (texts, reference) = (texts(), Reference::open("bert-small"));
     let mut engine = open(&reference::folder().join("bert-small"));
+    let batch = native(&mut engine, &texts, PromptKind::None);
+    assert_counts(&batch, &reference.counts("token_counts"), &reference.counts("total_counts"));
+    assert_near(&batch.vectors, &reference.vectors("native"), &texts, EXACT);
+    let queries = native(&mut engine, &texts, PromptKind::Query);
+    assert_near(&queries.vectors, &reference.vectors("native_query"), &texts, EXACT);
+}
+
+#[test]
+fn xlm_roberta_gives_the_vectors_of_transformers() {
+    let (texts, reference) = (texts(), Reference::open("xlm-roberta-small"));
+    let mut engine = open(&reference::folder().join("xlm-roberta-small"));
     let batch = native(&mut engine, &texts, PromptKind::None);
     assert_counts(&batch, &reference.counts("token_counts"), &reference.counts("total_counts"));
     assert_near(&batch.vectors, &reference.vectors("native"), &texts, EXACT);
@@ -190,7 +205,7 @@ fn the_sdks_build_of_october_2025_can_be_followed_too() {
 
 #[test]
 fn a_checkpoint_reads_the_same_as_older_and_as_newest_libraries_write_it() {
-    for name in ["qwen3-small", "bert-small"] {
+    for name in ["qwen3-small", "bert-small", "xlm-roberta-small"] {
         let old = as_older_libraries_write(name);
         let (mut old, mut new) = (open(old.path()), open(&reference::folder().join(name)));
         assert_eq!(old.max_tokens(), new.max_tokens(), "tokens that {name} reads");
@@ -203,8 +218,27 @@ fn a_checkpoint_reads_the_same_as_older_and_as_newest_libraries_write_it() {
 }
 
 #[test]
+fn what_is_converted_gives_the_vectors_of_its_checkpoint() -> Result<()> {
+    let texts = texts();
+    for name in ["qwen3-small", "bert-small", "xlm-roberta-small"] {
+        let source = reference::folder().join(name);
+        let folder = tempfile::tempdir()?;
+        let target = folder.path().join("x.gguf");
+        let summary = convert(&Job::new(&source, &target, TargetPrecision::Fp16), &mut |_| ControlFlow::Continue(()))?;
+        assert_eq!(summary.tokenizer_left_out, None, "{name}");
+        let (mut checkpoint, mut converted) = (open(&source), open(&target));
+        assert_eq!(converted.max_tokens(), checkpoint.max_tokens(), "tokens that {name} reads");
+        let wanted = native(&mut checkpoint, &texts, PromptKind::None);
+        let found = native(&mut converted, &texts, PromptKind::None);
+        assert_eq!((&found.tokens, &found.truncated), (&wanted.tokens, &wanted.truncated), "{name}");
+        assert_near(&found.vectors, &wanted.vectors, &texts, HALF);
+    }
+    Ok(())
+}
+
+#[test]
 fn weights_with_a_prefix_in_their_names_give_the_same_vectors() -> Result<()> {
-    for (name, prefix) in [("qwen3-small", "model."), ("bert-small", "bert.")] {
+    for (name, prefix) in [("qwen3-small", "model."), ("bert-small", "bert."), ("xlm-roberta-small", "roberta.")] {
         let folder = tempfile::tempdir()?;
         copy_all(&reference::folder().join(name), folder.path());
         let path = folder.path().join("model.safetensors");

@@ -17,6 +17,17 @@ pub(super) enum Symbol {
     Paused,
 }
 
+impl Symbol {
+    /// Red, green and blue for systems whose bar may be light or dark without telling: each stands out from both.
+    pub(super) fn tint(self) -> (u8, u8, u8) {
+        match self {
+            Self::Normal | Self::Unknown | Self::Paused => (128, 128, 128),
+            Self::Warn => (200, 120, 0),
+            Self::Critical => (229, 57, 53),
+        }
+    }
+}
+
 /// What icon and menu say.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Face {
@@ -100,6 +111,26 @@ mod tests {
         assert_eq!(symbol(Some(Pressure::Normal), true), Symbol::Paused);
         assert_eq!(symbol(None, true), Symbol::Paused);
         assert_eq!(symbol(None, false), Symbol::Unknown, "a failed probe is not calm");
+    }
+
+    /// Relative luminance as WCAG 2 defines it.
+    fn luminance((red, green, blue): (u8, u8, u8)) -> f64 {
+        let linear = |channel: u8| {
+            let channel = f64::from(channel) / 255.0;
+            if channel <= 0.04045 { channel / 12.92 } else { ((channel + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
+    }
+
+    #[test]
+    fn every_tint_stands_out_from_a_light_and_from_a_dark_bar() {
+        for symbol in [Symbol::Normal, Symbol::Warn, Symbol::Critical, Symbol::Unknown, Symbol::Paused] {
+            for bar in [(255, 255, 255), (30, 30, 30), (0, 0, 0)] {
+                let (one, other) = (luminance(symbol.tint()), luminance(bar));
+                let contrast = (one.max(other) + 0.05) / (one.min(other) + 0.05);
+                assert!(contrast >= 3.0, "{symbol:?} on {bar:?}: {contrast:.2}, and WCAG asks for 3");
+            }
+        }
     }
 
     #[test]

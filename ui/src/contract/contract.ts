@@ -49,6 +49,23 @@ export type CleanupRequest = {
 dry_run: boolean, };
 
 /**
+ * The disk that holds a folder.
+ */
+export type DiskReading = { 
+/**
+ * Where it is mounted.
+ */
+mounted_at: string, 
+/**
+ * Its size.
+ */
+total_bytes: number, 
+/**
+ * What this user can still write.
+ */
+available_bytes: number, };
+
+/**
  * Texts to embed.
  */
 export type EmbedRequest = { 
@@ -321,6 +338,19 @@ failure: Failure, };
 export type JobUnit = "files" | "passages";
 
 /**
+ * Who shares this machine with us. Slower to take than a [`MemoryReading`]: for views that are being looked at.
+ */
+export type MachineOverview = { 
+/**
+ * The programs that hold the most memory, the largest first; `None` where they cannot be listed.
+ */
+programs: Array<ProgramMemory> | null, 
+/**
+ * The disk with Embedbar's home; `None` where it is not known.
+ */
+disk: DiskReading | null, };
+
+/**
  * A stretch of [`Hit::snippet`], counted in Unicode scalar values.
  */
 export type Mark = { 
@@ -515,6 +545,24 @@ export type Precision = "fp32" | "fp16" | "int8" | "4bit";
  * The system's own word for how short memory is.
  */
 export type Pressure = "normal" | "warn" | "critical";
+
+/**
+ * What one program holds, all its processes together.
+ */
+export type ProgramMemory = { 
+/**
+ * The app's name on macOS, the executable's elsewhere.
+ */
+name: string, 
+/**
+ * How many processes it has.
+ */
+processes: number, 
+/**
+ * Their footprints (macOS: phys_footprint; Linux: anonymous and swapped pages); where the system refuses one, the resident
+ * set instead.
+ */
+bytes: number, };
 
 /**
  * Which of the model's prompts goes in front of the text.
@@ -734,6 +782,8 @@ export interface Commands {
   activate: { params: ModelChoice; reply: ModelState };
   /** A fresh reading of the machine's memory. */
   memory: { params: Empty; reply: MemoryReading };
+  /** Who holds memory on this machine, and the room on the home's disk. */
+  machine: { params: Empty; reply: MachineOverview };
   /** The gauge's history. */
   memory_history: { params: Empty; reply: MemoryHistory };
   /** Gives back what can honestly be given back, with a receipt. */

@@ -214,6 +214,18 @@ export class MockPlatform implements Platform {
     }),
     activate: () => this.snapshot.model,
     memory: () => this.snapshot.memory,
+    machine: () =>
+      this.#scenario === 'unread'
+        ? { programs: null, disk: null }
+        : {
+            programs: [
+              { name: 'Docker', processes: 3, bytes: 4.1 * GIB },
+              { name: 'Cursor', processes: 14, bytes: 2.3 * GIB },
+              { name: 'Safari', processes: 9, bytes: 1.6 * GIB },
+              { name: 'postgres', processes: 8, bytes: 0.4 * GIB },
+            ],
+            disk: { mounted_at: '/System/Volumes/Data', total_bytes: 494_000_000_000, available_bytes: 61_300_000_000 },
+          },
     memory_history: () => ({ points: this.#scenario === 'unread' ? [] : history(this.snapshot.memory.pressure) }),
     cleanup: ({ dry_run }) => {
       const before = this.snapshot.memory;

@@ -40,7 +40,7 @@ pub struct App {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) index: Index,
     pub(crate) jobs: Jobs,
-    pub(crate) gauge: Gauge,
+    pub(crate) gauge: Arc<Gauge>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) changed: Arc<Notify>,
     /// The model that was chosen last.
@@ -63,10 +63,10 @@ impl App {
         home: Home,
         ownership: Ownership,
     ) -> Result<Arc<Self>, Failure> {
-        let library = Library::open(&home)?;
+        let library = Library::open(&home);
         let model = match &options.model {
             Some(name) => library.find(name)?,
-            None => library.bundled().clone(),
+            None => library.bundled()?.clone(),
         };
         let worker =
             WorkerProgram { program: worker_program(options.worker)?, arguments: vec![OsString::from("worker")] };
@@ -84,7 +84,7 @@ impl App {
             library,
             lifecycle,
             index,
-            gauge: Gauge::new(machine),
+            gauge: Arc::new(Gauge::new(machine)),
             queries: Mutex::default(),
             changed: changed.clone(),
             chosen: Mutex::new(model),

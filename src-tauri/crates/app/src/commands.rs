@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, EmbedRequest, Embedding, Embeddings, Empty, Failure, FailureCode,
-    FolderChoice, IndexRequest, Job, JobId, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models,
-    OpenRequest, PauseRequest, PromptKind, QueryKind, RecipeName, SearchRequest, SearchResults, Snapshot,
+    FolderChoice, IndexRequest, Job, JobId, MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo,
+    ModelState, Models, OpenRequest, PauseRequest, PromptKind, QueryKind, RecipeName, SearchRequest, SearchResults,
+    Snapshot,
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
@@ -174,6 +175,12 @@ impl Commands for App {
 
     async fn memory(&self, _: Empty) -> Result<MemoryReading, Failure> {
         Ok(self.gauge.read(worker_pid(&self.lifecycle.state().borrow())))
+    }
+
+    async fn machine(&self, _: Empty) -> Result<MachineOverview, Failure> {
+        let (gauge, home) = (self.gauge.clone(), self.home.root().to_owned());
+        // Some milliseconds for every large process.
+        blocking(move || gauge.overview(&home)).await
     }
 
     async fn memory_history(&self, _: Empty) -> Result<MemoryHistory, Failure> {

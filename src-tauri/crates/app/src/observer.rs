@@ -2,10 +2,13 @@
 //! at most ten times a second.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use embedbar_contract::{IndexSummary, MemoryHistory, MemoryPoint, MemoryReading, ModelState, Pressure, Snapshot};
+use embedbar_contract::{
+    IndexSummary, MachineOverview, MemoryHistory, MemoryPoint, MemoryReading, ModelState, Pressure, Snapshot,
+};
 use embedbar_memory::{Machine, used_bytes};
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
@@ -47,6 +50,11 @@ impl Gauge {
         readings.1.retain(|point| point.at.elapsed() <= HISTORY);
         readings.1.push_back(point);
         reading
+    }
+
+    /// Who holds memory, and the room on the disk with `folder`. It blocks.
+    pub(crate) fn overview(&self, folder: &Path) -> MachineOverview {
+        self.machine.lock().expect("no reading panics. This is a bug.").overview(folder)
     }
 
     pub(crate) fn last(&self) -> MemoryReading {

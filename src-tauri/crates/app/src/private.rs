@@ -13,7 +13,7 @@ use crate::commands::embeddings;
 
 /// Embeds with the model `name` (an id or a path) without touching the active one.
 pub async fn embed_with(home: Option<PathBuf>, name: &str, request: EmbedRequest) -> Result<Embeddings, Failure> {
-    let model = Library::open(&Home::open(home)?)?.find(name)?;
+    let model = Library::open(&Home::open(home)?).find(name)?;
     let worker = WorkerProgram { program: worker_program(None)?, arguments: vec![OsString::from("worker")] };
     let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
     let answer = lifecycle.embed(request.texts, request.prompt, request.recipe, Lane::Query).await;

@@ -1,5 +1,6 @@
 //! The command line, as written.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -86,7 +87,7 @@ pub(crate) struct Embed {
     pub(crate) prompt: Prompt,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Recipe {
     /// As the model's authors meant it
     Native,
@@ -106,21 +107,78 @@ pub(crate) enum Prompt {
 
 #[derive(Args, Debug)]
 pub(crate) struct Convert {
-    /// The checkpoint: a folder with `config.json`, `tokenizer.json` and safetensors files
-    #[arg(long = "hf", value_name = "PATH")]
-    pub(crate) source: PathBuf,
-    /// The file to make, ending in `.gguf`
+    /// The checkpoint: a folder with `config.json`, `tokenizer.json` and safetensors files, or the id of a model that the Hugging
+    /// Face cache holds
+    #[arg(long = "hf", value_name = "ID_OR_PATH")]
+    pub(crate) source: String,
+    /// What to make: a file ending in `.gguf` or a package ending in `.mlpackage`
     #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
+    /// Where the name of `--out` does not say it
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
     /// 16-bit floating point
     #[arg(long, group = "precision")]
     pub(crate) fp16: bool,
-    /// 8-bit integers with a scale for each block of 32
+    /// 8-bit integers: half the size, nearly the same vectors
     #[arg(long, group = "precision")]
     pub(crate) int8: bool,
-    /// Tokens that the model is to read of a text [default: what the checkpoint says]
+    /// 4 bits: a quarter of the size; in a package an experiment, reported to give wrong vectors on real Macs
+    #[arg(long, group = "precision", visible_alias = "4bit")]
+    pub(crate) k4bit: bool,
+    /// How tokens become one vector [default: what the checkpoint says]
+    #[arg(long, value_enum)]
+    pub(crate) pooling: Option<Pooling>,
+    /// Tokens that the model is to read of a text; in a package, the length of every text
+    #[arg(long, value_name = "N", conflicts_with = "lengths")]
+    pub(crate) max_length: Option<NonZeroUsize>,
+    /// Packages: which recipe is built in
+    #[arg(long, value_enum, default_value_t = Recipe::Native)]
+    pub(crate) recipe: Recipe,
+    /// Packages: how many of the last layers are averaged [default: 1, papr: 4]
     #[arg(long, value_name = "N")]
-    pub(crate) max_length: Option<usize>,
+    pub(crate) layers: Option<NonZeroUsize>,
+    /// Packages: scale the vector to length 1 [default: as the checkpoint says]
+    #[arg(long, overrides_with = "no_normalize")]
+    pub(crate) normalize: bool,
+    /// Packages: do not scale the vector
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
+    /// Packages: the oldest system that opens it
+    #[arg(long, value_enum, default_value_t = System::Macos14)]
+    pub(crate) target: System,
+    /// Packages: lengths of texts, each a package of its own; those after the first have the length in their names
+    /// [default: 128, papr: 32]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    pub(crate) lengths: Vec<NonZeroUsize>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Format {
+    /// One file, which llama.cpp reads too
+    Gguf,
+    /// A Core ML package
+    Mlpackage,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Pooling {
+    /// The mean over the tokens
+    Mean,
+    /// The first token
+    Cls,
+    /// The last token
+    Last,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum System {
+    /// Ventura
+    Macos13,
+    /// Sonoma
+    Macos14,
+    /// Sequoia
+    Macos15,
 }
 
 #[derive(Args, Debug)]

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use embedbar_app::{Access, Options};
 use embedbar_contract::{
     CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, Failure, FailureCode, FolderChoice, IndexRequest,
-    Job, JobId, JobState, JobUnit, ModelChoice, ModelState, PromptKind, RecipeName, Remote, SearchRequest,
+    Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading, ModelChoice, ModelState, PromptKind, RecipeName,
+    Remote, SearchRequest,
 };
 
 use crate::arguments::{Command, Embed, Prompt, Recipe};
@@ -40,8 +41,11 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         Command::Models => models(application, json).await,
         Command::Use { model } => activate(application, model, json).await,
         Command::Memory => {
-            let reading = application.memory(Empty {}).await?;
-            show(&reading, json, output::memory)
+            let memory =
+                Memory { reading: application.memory(Empty {}).await?, machine: application.machine(Empty {}).await? };
+            show(&memory, json, |memory| {
+                format!("{}\n{}", output::memory(&memory.reading), output::machine(&memory.machine))
+            })
         }
         Command::Cleanup { dry_run } => cleanup(application, dry_run, json).await,
         Command::Status => status(application, json).await,
@@ -49,6 +53,15 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
             unreachable!("the caller carries it out. This is a bug.")
         }
     }
+}
+
+/// What `embedbar memory` tells.
+#[derive(serde::Serialize)]
+struct Memory {
+    #[serde(flatten)]
+    reading: MemoryReading,
+    #[serde(flatten)]
+    machine: MachineOverview,
 }
 
 /// One answer, as JSON or in words.

@@ -1,41 +1,234 @@
 //! `embedbar convert`: a checkpoint in, a smaller one out.
+//!
+//! It takes what the Papr SDK's script takes. Ctrl-C cancels: the target stays as it was.
 
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use anyhow::Context as _;
 use embedbar_contract::Failure;
-use embedbar_convert::{Job, TargetPrecision};
+use embedbar_convert::{Format, Job, NEURAL_ENGINE_BYTES, Package, Pooling, Summary, System, TargetPrecision};
 use serde_json::json;
 
-use crate::arguments::Convert;
+use crate::arguments::{self, Convert, Recipe};
 use crate::output::{self, Progress};
 
-pub(crate) fn run(convert: &Convert, as_json: bool) -> anyhow::Result<()> {
-    if !(convert.fp16 || convert.int8) {
-        anyhow::bail!(
-            "no precision is chosen\n\nhint: Add `--int8` (half the size, nearly the same vectors) or `--fp16`."
+pub(crate) async fn run(convert: Convert, as_json: bool) -> anyhow::Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            asked.store(true, Ordering::Relaxed);
+        }
+    });
+    tokio::task::spawn_blocking(move || convert_all(&convert, as_json, &stop))
+        .await
+        .context("the conversion panicked")?
+}
+
+fn convert_all(convert: &Convert, as_json: bool, stop: &AtomicBool) -> anyhow::Result<()> {
+    for job in jobs(convert)? {
+        warn(&job);
+        let started = Instant::now();
+        let mut progress = Progress::default();
+        let summary = embedbar_convert::convert(&job, &mut |step| {
+            progress.show(&describe(&step, started));
+            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .map_err(Failure::from)?;
+        drop(progress);
+        report(&job, &summary, started.elapsed().as_secs_f64(), as_json)?;
+    }
+    Ok(())
+}
+
+/// How far it is, how fast, how long still, and at what.
+fn describe(step: &embedbar_convert::Progress, started: Instant) -> String {
+    let (done, total) = (output::bytes(Some(step.bytes_done)), output::bytes(Some(step.bytes_total)));
+    let seconds = started.elapsed().as_secs_f64();
+    let rate = step.bytes_done as f64 / seconds.max(1e-3);
+    let left = (step.bytes_total - step.bytes_done) as f64 / rate.max(1.0);
+    let what = if step.tensor.is_empty() { "reading back what was written" } else { &step.tensor };
+    format!("{done} of {total}, {}/s, {left:.0} s left: {what}", output::bytes(Some(rate as u64)))
+}
+
+/// What a person should know before they wait.
+fn warn(job: &Job) {
+    if matches!(job.format, Format::Package(_)) && job.precision == TargetPrecision::FourBit {
+        eprintln!(
+            "warning: 4-bit Core ML packages are an experiment: they have been reported to give wrong vectors on real Macs. INT8 is \
+             the safe choice."
         );
     }
-    let precision = if convert.int8 { TargetPrecision::Int8 } else { TargetPrecision::Fp16 };
-    let mut job = Job::new(&convert.source, &convert.out, precision);
-    job.max_tokens = convert.max_length;
-    let mut progress = Progress::default();
-    let summary = embedbar_convert::convert(&job, &mut |step| {
-        let (done, total) = (output::bytes(Some(step.bytes_done)), output::bytes(Some(step.bytes_total)));
-        progress.show(&format!("{done} of {total}: {}", step.tensor));
-        ControlFlow::Continue(())
-    })
-    .map_err(Failure::from)?;
-    drop(progress);
+}
+
+fn report(job: &Job, summary: &Summary, seconds: f64, as_json: bool) -> anyhow::Result<()> {
+    let too_large = matches!(job.format, Format::Package(_)) && summary.bytes_written > NEURAL_ENGINE_BYTES;
+    let fell_back: Vec<&str> =
+        summary.tensors.iter().filter(|tensor| tensor.fell_back).map(|tensor| tensor.name.as_str()).collect();
     if as_json {
         return output::json(&json!({
-            "path": convert.out,
+            "path": job.target,
             "bytes_read": summary.bytes_read,
             "bytes_written": summary.bytes_written,
+            "seconds": seconds,
             "input_sha256": summary.input_sha256,
             "output_sha256": summary.output_sha256,
+            "max_tokens": summary.max_tokens,
+            "left_out": summary.left_out,
+            "tokenizer_left_out": summary.tokenizer_left_out,
+            "fell_back": fell_back,
+            "neural_engine": !too_large,
         }));
     }
     let (read, written) = (output::bytes(Some(summary.bytes_read)), output::bytes(Some(summary.bytes_written)));
-    output::line(&format!("{}: {written} from {read}, sha256 {}", convert.out.display(), summary.output_sha256));
+    let (path, sha256) = (job.target.display(), &summary.output_sha256);
+    output::line(&format!("{path}: {written} from {read} in {seconds:.1} s, sha256 {sha256}"));
+    if !fell_back.is_empty() {
+        eprintln!(
+            "note: {} tensors are stored wider than asked, because their rows do not divide into blocks",
+            fell_back.len()
+        );
+    }
+    if let Some(reason) = &summary.tokenizer_left_out {
+        eprintln!("note: other programs cannot read it, because a GGUF file cannot hold its tokenizer: {reason}");
+    }
+    if too_large {
+        eprintln!(
+            "note: the Neural Engine takes at most {} in one package, so that this one will run on the GPU or the processor",
+            output::memory_bytes(Some(NEURAL_ENGINE_BYTES))
+        );
+    }
     Ok(())
+}
+
+/// What was written on the command line, as jobs.
+fn jobs(convert: &Convert) -> anyhow::Result<Vec<Job>> {
+    let source = source(&convert.source)?;
+    let precision = match (convert.fp16, convert.int8, convert.k4bit) {
+        (_, true, _) => TargetPrecision::Int8,
+        (_, _, true) => TargetPrecision::FourBit,
+        (true, ..) => TargetPrecision::Fp16,
+        _ => anyhow::bail!(
+            "no precision is chosen\n\nhint: Add `--int8` (half the size, nearly the same vectors), `--fp16` or `--k4bit`."
+        ),
+    };
+    let pooling = convert.pooling.map(|pooling| match pooling {
+        arguments::Pooling::Mean => Pooling::Mean,
+        arguments::Pooling::Cls => Pooling::Cls,
+        arguments::Pooling::Last => Pooling::Last,
+    });
+    let base = Job { pooling, ..Job::new(source, &convert.out, precision) };
+    match format(convert)? {
+        arguments::Format::Gguf => Ok(vec![Job { max_tokens: convert.max_length.map(std::num::NonZero::get), ..base }]),
+        arguments::Format::Mlpackage => Ok(packages(convert, &base)),
+    }
+}
+
+fn packages(convert: &Convert, base: &Job) -> Vec<Job> {
+    let system = match convert.target {
+        arguments::System::Macos13 => System::MacOs13,
+        arguments::System::Macos14 => System::MacOs14,
+        arguments::System::Macos15 => System::MacOs15,
+    };
+    let mut package = if convert.recipe == Recipe::Papr { Package::papr(system) } else { Package::native(system) };
+    package.layers = convert.layers.unwrap_or(package.layers);
+    package.normalise = match (convert.normalize, convert.no_normalize) {
+        (_, true) => Some(false),
+        (true, _) => Some(true),
+        _ => package.normalise,
+    };
+    let lengths = match (convert.lengths.as_slice(), convert.max_length) {
+        ([], length) => vec![length.unwrap_or(package.length)],
+        (lengths, _) => lengths.to_vec(),
+    };
+    let job = |(place, length): (usize, std::num::NonZeroUsize)| Job {
+        target: if place == 0 { base.target.clone() } else { with_length(&base.target, length.get()) },
+        format: Format::Package(Package { length, ..package }),
+        ..base.clone()
+    };
+    lengths.into_iter().enumerate().map(job).collect()
+}
+
+/// `x.mlpackage` with 64 becomes `x-64.mlpackage`.
+fn with_length(target: &Path, length: usize) -> PathBuf {
+    let name = target.file_stem().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!("{name}-{length}.mlpackage"))
+}
+
+fn format(convert: &Convert) -> anyhow::Result<arguments::Format> {
+    let by_name = convert.out.extension().and_then(|suffix| match suffix.to_str() {
+        Some("gguf") => Some(arguments::Format::Gguf),
+        Some("mlpackage") => Some(arguments::Format::Mlpackage),
+        _ => None,
+    });
+    convert.format.or(by_name).with_context(|| {
+        format!("`{}` ends neither in `.gguf` nor in `.mlpackage`, and there is no `--format`", convert.out.display())
+    })
+}
+
+/// A folder, or a model that another program has downloaded.
+fn source(named: &str) -> anyhow::Result<PathBuf> {
+    let path = PathBuf::from(named);
+    if path.exists() || !embedbar_store::is_id(named) {
+        return Ok(path);
+    }
+    Ok(embedbar_store::downloaded(named).map_err(Failure::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    fn parsed(arguments: &str) -> anyhow::Result<Vec<Job>> {
+        let words = format!("embedbar convert --hf . {arguments}");
+        let Command::Convert(convert) = Arguments::try_parse_from(words.split_whitespace())?.command else {
+            panic!("it is a conversion");
+        };
+        jobs(&convert)
+    }
+
+    fn package(arguments: &str) -> Package {
+        let jobs = parsed(arguments).expect("it is understood");
+        let [Job { format: Format::Package(package), .. }] = jobs.as_slice() else { panic!("{jobs:?}") };
+        *package
+    }
+
+    #[test]
+    fn the_suffix_says_what_is_made_and_the_option_wins() {
+        assert_eq!(parsed("--out x.gguf --int8").expect("it is understood")[0].format, Format::Gguf);
+        assert_eq!(package("--out x.mlpackage --fp16"), Package::native(System::MacOs14));
+        assert_eq!(package("--out x --fp16 --format mlpackage"), Package::native(System::MacOs14));
+        assert!(parsed("--out x --fp16").is_err());
+        assert!(parsed("--out x.gguf").expect_err("no precision").to_string().contains("no precision"));
+    }
+
+    #[test]
+    fn the_sdks_script_and_its_options_mean_the_same_here() {
+        let made = package("--out x.mlpackage --fp16 --pooling mean --layers 4 --max-length 32 --normalize");
+        let wanted = Package { papr: false, ..Package::papr(System::MacOs14) };
+        assert_eq!(made, wanted);
+        assert_eq!(package("--out x.mlpackage --fp16 --recipe papr"), Package::papr(System::MacOs14));
+        assert_eq!(package("--out x.mlpackage --int8 --recipe papr --no-normalize").normalise, Some(false));
+    }
+
+    #[test]
+    fn each_length_is_a_package_of_its_own() {
+        let jobs = parsed("--out some/x.mlpackage --int8 --lengths 128,64 --target macos15").expect("it is understood");
+        let made: Vec<(String, usize)> = jobs
+            .iter()
+            .map(|job| {
+                let Format::Package(package) = job.format else { panic!("{job:?}") };
+                assert_eq!(package.system, System::MacOs15);
+                (job.target.display().to_string(), package.length.get())
+            })
+            .collect();
+        assert_eq!(made, [("some/x.mlpackage".to_owned(), 128), ("some/x-64.mlpackage".to_owned(), 64)]);
+    }
 }

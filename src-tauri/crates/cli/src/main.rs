@@ -30,9 +30,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
-        // These need no runtime: a worker answers on plain threads, and the other two hold the engine or the converter themselves.
+        // These need no runtime: a worker answers on plain threads, and a probe holds the engine itself.
         Command::Worker => worker(),
-        Command::Convert(job) => convert::run(&job, arguments.json),
         Command::Probe(probe) => probe::run(&probe),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -43,6 +42,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             let outcome = runtime.block_on(async {
                 match command {
                     Command::Serve(options) => serve::run(options, arguments.home).await,
+                    Command::Convert(job) => convert::run(job, arguments.json).await,
                     command => ask::run(command, arguments.home, arguments.json).await,
                 }
             });

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
-use embedbar_contract::{Failure, MemoryReading, Pressure};
+use embedbar_contract::{Failure, MachineOverview, MemoryReading, Pressure};
 
 /// Writes a line to standard output. A reader that has gone away, as `head` does, ends the program quietly.
 pub(crate) fn line(text: &str) {
@@ -104,6 +104,29 @@ pub(crate) fn memory(reading: &MemoryReading) -> String {
         memory_bytes(reading.worker_bytes),
         memory_bytes(reading.worker_resident_bytes),
     )
+}
+
+/// Who holds memory, and the room on the disk.
+pub(crate) fn machine(overview: &MachineOverview) -> String {
+    let disk = overview.disk.as_ref().map_or_else(
+        || "–".to_owned(),
+        |disk| {
+            let (free, size) = (bytes(Some(disk.available_bytes)), bytes(Some(disk.total_bytes)));
+            format!("{free} free of {size} at {}", disk.mounted_at)
+        },
+    );
+    let mut lines = vec![format!("disk       {disk}"), "largest programs".to_owned()];
+    match &overview.programs {
+        None => lines.push("           – (they cannot be listed)".to_owned()),
+        Some(programs) => lines.extend(programs.iter().map(|program| {
+            let processes = match program.processes {
+                1 => String::new(),
+                count => format!(" ({count} processes)"),
+            };
+            format!("{:>10}  {}{processes}", memory_bytes(Some(program.bytes)), program.name)
+        })),
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -93,6 +93,8 @@ commands! {
     activate(ModelChoice) -> ModelState;
     /// A fresh reading of the machine's memory.
     memory(Empty) -> MemoryReading;
+    /// Who holds memory on this machine, and the room on the home's disk.
+    machine(Empty) -> MachineOverview;
     /// The gauge's history.
     memory_history(Empty) -> MemoryHistory;
     /// Gives back what can honestly be given back, with a receipt.

@@ -484,6 +484,38 @@ pub struct MemoryHistory {
     pub points: Vec<MemoryPoint>,
 }
 
+/// What one program holds, all its processes together.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct ProgramMemory {
+    /// The app's name on macOS, the executable's elsewhere.
+    pub name: String,
+    /// How many processes it has.
+    pub processes: usize,
+    /// Their footprints (macOS: phys_footprint; Linux: anonymous and swapped pages); where the system refuses one, the resident
+    /// set instead.
+    pub bytes: u64,
+}
+
+/// The disk that holds a folder.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct DiskReading {
+    /// Where it is mounted.
+    pub mounted_at: String,
+    /// Its size.
+    pub total_bytes: u64,
+    /// What this user can still write.
+    pub available_bytes: u64,
+}
+
+/// Who shares this machine with us. Slower to take than a [`MemoryReading`]: for views that are being looked at.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct MachineOverview {
+    /// The programs that hold the most memory, the largest first; `None` where they cannot be listed.
+    pub programs: Option<Vec<ProgramMemory>>,
+    /// The disk with Embedbar's home; `None` where it is not known.
+    pub disk: Option<DiskReading>,
+}
+
 /// Whether to do the clean-up or only to say what it would do.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, TS)]
 pub struct CleanupRequest {

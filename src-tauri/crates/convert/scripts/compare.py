@@ -62,7 +62,7 @@ def load(path):
                 numbers = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
             else:
                 numbers = np.frombuffer(data, {"F32": "<f4", "F16": "<f2"}[info["dtype"]]).astype(np.float32)
-            short = name.removeprefix("bert.").removeprefix("model.")
+            short = name.removeprefix("bert.").removeprefix("roberta.").removeprefix("model.")
             short = short.replace(".gamma", ".weight").replace(".beta", ".bias")
             tensors[short] = numbers.reshape(info["shape"])
     return tensors
@@ -88,6 +88,13 @@ def main(folder, model):
     if len(files) == 1:
         with open(files[0], "rb") as file:
             assert hashlib.file_digest(file, "sha256").hexdigest() == field("embedbar.source_sha256"), "source_sha256"
+    with open(os.path.join(folder, "config.json")) as file:
+        config = json.load(file)
+    if config["model_type"] == "xlm-roberta":
+        # The rows up to the padding token's are no positions.
+        positions = "embeddings.position_embeddings.weight"
+        source[positions] = source[positions][config.get("pad_token_id", 1) + 1 :]
+        assert field("bert.context_length") == len(source[positions]), "context_length"
     counts, worst = {}, 0.0
     for tensor in reader.tensors:
         numbers = source.pop(source_name(tensor.name, architecture))
@@ -104,7 +111,8 @@ def main(folder, model):
                       "left_out": sorted(source)}))
     for key in reader.fields:
         if not key.startswith("GGUF."):
-            print(f"  {key} = {field(key)}")
+            value = field(key)
+            print(f"  {key} = {f'{len(value)} of {value[:4]}…' if isinstance(value, list) else value}")
 
 
 if __name__ == "__main__":

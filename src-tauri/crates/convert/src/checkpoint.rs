@@ -1,6 +1,7 @@
 //! A checkpoint on disk: which tensors it has and where their bytes are. Reads headers only.
 
 mod header;
+pub(crate) mod mlx;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -8,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
-use crate::ConvertError;
-use crate::configuration;
+use self::mlx::Affine;
+use crate::configuration::{self, Configuration};
+use crate::{ConvertError, cache};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -45,9 +47,9 @@ pub(crate) struct Shard {
 pub(crate) struct Tensor {
     /// Its name as the file has it.
     pub(crate) name: String,
-    /// The type of its numbers.
-    pub(crate) dtype: Dtype,
-    /// Rows first.
+    /// What its bytes are.
+    pub(crate) content: Content,
+    /// Rows first, in numbers, however many of them share a byte.
     pub(crate) shape: Vec<usize>,
     /// Where its bytes start, from the start of the file.
     pub(crate) offset: u64,
@@ -55,16 +57,45 @@ pub(crate) struct Tensor {
     pub(crate) bytes: u64,
 }
 
+/// What the bytes of a tensor are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Content {
+    /// Numbers of one type, side by side.
+    Numbers(Dtype),
+    /// Packed integers; scales and biases are elsewhere.
+    Affine(Box<Affine>),
+    /// The scales or biases of another tensor.
+    Companion,
+}
+
+impl Tensor {
+    /// Bytes of a row of it, by itself.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.bytes as usize / self.rows()
+    }
+
+    /// Rows; a vector has one.
+    pub(crate) fn rows(&self) -> usize {
+        self.shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
+    }
+
+    /// Numbers in a row; a vector is one row.
+    pub(crate) fn row_length(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+}
+
 impl Checkpoint {
-    /// Opens the weight files of `folder` and reads their headers.
-    pub(crate) fn open(folder: &Path) -> Result<Self, ConvertError> {
+    /// Opens the weight files of `folder` and reads their headers; `configuration` says whether they are quantised.
+    pub(crate) fn open(folder: &Path, configuration: &Configuration) -> Result<Self, ConvertError> {
         let single = folder.join(SINGLE);
         let index = folder.join(INDEX);
-        let shards = if single.is_file() || !index.is_file() {
+        let mut shards = if single.is_file() || !index.is_file() {
             vec![Shard::open(folder, SINGLE.to_owned())?]
         } else {
             open_sharded(folder, &index)?
         };
+        mlx::fold(&mut shards, configuration)?;
         Ok(Self { folder: folder.to_path_buf(), shards })
     }
 
@@ -82,6 +113,7 @@ impl Shard {
         if !metadata.is_file() {
             return Err(ConvertError::corrupt(&path, "it is not a file"));
         }
+        cache::bypass(&file);
         let (data_start, tensors) = header::read(&file, metadata.len(), &path)?;
         Ok(Self { name, path, file, length: metadata.len(), data_start, tensors })
     }

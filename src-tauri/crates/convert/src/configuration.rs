@@ -109,6 +109,24 @@ pub(crate) fn check_modules(folder: &Path) -> Result<(), ConvertError> {
     Ok(())
 }
 
+/// Whether the checkpoint scales its vectors to length 1. One that does not say so in `modules.json` is taken to do it: a vector
+/// that is compared by its direction loses nothing.
+pub(crate) fn normalises(folder: &Path) -> Result<bool, ConvertError> {
+    let Some(modules) = read_optional(&folder.join("modules.json"))? else { return Ok(true) };
+    let kinds = modules.as_array().into_iter().flatten().filter_map(|module| module.get("type")?.as_str());
+    Ok(kinds.into_iter().any(|kind| kind.rsplit('.').next() == Some("Normalize")))
+}
+
+/// The licence that the model card names in its first lines, where there is one.
+pub(crate) fn licence(folder: &Path) -> Option<String> {
+    let card = stream::read_small(&folder.join("README.md"), MAX_JSON_BYTES).ok()?;
+    let card = String::from_utf8_lossy(&card);
+    // The card begins with settings between two lines of dashes.
+    let settings = card.strip_prefix("---\n")?.split("\n---").next()?;
+    let licence = settings.lines().find_map(|line| line.strip_prefix("license:"))?.trim().trim_matches(['"', '\'']);
+    (!licence.is_empty() && licence.len() <= 64).then(|| licence.to_owned())
+}
+
 /// The pooling that `1_Pooling/config.json` asks for, in either of the forms that sentence-transformers has written.
 pub(crate) fn pooling(folder: &Path) -> Result<Option<Pooling>, ConvertError> {
     let path = folder.join("1_Pooling").join("config.json");
@@ -131,6 +149,11 @@ pub(crate) fn pooling(folder: &Path) -> Result<Option<Pooling>, ConvertError> {
         ["lasttoken"] => Ok(Some(Pooling::Last)),
         _ => Err(ConvertError::unsupported(&path, format!("the pooling `{}`", modes.join("` and `")))),
     }
+}
+
+/// What the authors say about the tokenizer beside `tokenizer.json`; `null` where they say nothing.
+pub(crate) fn tokenizer(folder: &Path) -> Result<Value, ConvertError> {
+    Ok(read_optional(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null))
 }
 
 /// The most tokens that the authors meant the model to read, where they say so within what it has positions for.

@@ -4,6 +4,8 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use safetensors::Dtype;
 
+use crate::checkpoint::mlx::{Affine, Bits};
+
 /// Set in full in the bits of NaN and of infinity, and of nothing else.
 const EXPONENT: u32 = 0x7f80_0000;
 
@@ -12,6 +14,16 @@ const EXPONENT: u32 = 0x7f80_0000;
 pub(crate) struct Decoder {
     bits: Vec<u16>,
     row: Vec<f32>,
+    scales: Vec<f32>,
+    biases: Vec<f32>,
+}
+
+/// A row of packed integers with its scales and biases.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackedRow<'a> {
+    pub(crate) integers: &'a [u8],
+    pub(crate) scales: &'a [u8],
+    pub(crate) biases: &'a [u8],
 }
 
 /// A row that holds a NaN or an infinite number.
@@ -21,30 +33,57 @@ pub(crate) struct NotFinite;
 impl Decoder {
     /// The numbers of `bytes`, which are whole little-endian numbers of the type `dtype` (F32, F16 or BF16).
     pub(crate) fn row(&mut self, dtype: Dtype, bytes: &[u8]) -> Result<&[f32], NotFinite> {
+        widen(dtype, bytes, &mut self.bits, &mut self.row);
+        self.checked()
+    }
+
+    /// The numbers of a row that MLX has quantised.
+    pub(crate) fn affine(&mut self, affine: &Affine, packed: PackedRow<'_>) -> Result<&[f32], NotFinite> {
+        widen(affine.scales.dtype, packed.scales, &mut self.bits, &mut self.scales);
+        widen(affine.biases.dtype, packed.biases, &mut self.bits, &mut self.biases);
         self.row.clear();
-        match dtype {
-            Dtype::F32 => self.row.extend(bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes)),
-            Dtype::F16 => self.halves(bytes, |bits, row| bits.reinterpret_cast::<f16>().convert_to_f32_slice(row)),
-            Dtype::BF16 => self.halves(bytes, |bits, row| bits.reinterpret_cast::<bf16>().convert_to_f32_slice(row)),
-            other => unreachable!("a tensor of type {other:?} passed the plan. This is a bug."),
+        let bytes_per_group = affine.packing.group / affine.packing.bits.per_byte();
+        let groups = packed.integers.chunks_exact(bytes_per_group);
+        for (integers, (scale, bias)) in groups.zip(self.scales.iter().zip(&self.biases)) {
+            match affine.packing.bits {
+                Bits::Four => self.row.extend(
+                    integers.iter().flat_map(|pair| [pair & 15, pair >> 4]).map(|it| f32::from(it) * scale + bias),
+                ),
+                Bits::Eight => self.row.extend(integers.iter().map(|it| f32::from(*it) * scale + bias)),
+            }
         }
+        self.checked()
+    }
+
+    fn checked(&self) -> Result<&[f32], NotFinite> {
         // On the bits and without a way out of the loop, so that it is vectorised.
         let endless =
             self.row.iter().fold(false, |endless, number| endless | (number.to_bits() & EXPONENT == EXPONENT));
         if endless { Err(NotFinite) } else { Ok(&self.row) }
     }
+}
 
-    fn halves(&mut self, bytes: &[u8], convert: fn(&[u16], &mut [f32])) {
-        self.bits.clear();
-        self.bits.extend(bytes.as_chunks().0.iter().copied().map(u16::from_le_bytes));
-        self.row.resize(self.bits.len(), 0.0);
-        convert(&self.bits, &mut self.row);
+/// Puts the numbers of `bytes` into `row`.
+fn widen(dtype: Dtype, bytes: &[u8], bits: &mut Vec<u16>, row: &mut Vec<f32>) {
+    row.clear();
+    if dtype == Dtype::F32 {
+        row.extend(bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes));
+        return;
+    }
+    bits.clear();
+    bits.extend(bytes.as_chunks().0.iter().copied().map(u16::from_le_bytes));
+    row.resize(bits.len(), 0.0);
+    match dtype {
+        Dtype::F16 => bits.reinterpret_cast::<f16>().convert_to_f32_slice(row),
+        Dtype::BF16 => bits.reinterpret_cast::<bf16>().convert_to_f32_slice(row),
+        other => unreachable!("a tensor of type {other:?} passed the plan. This is a bug."),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::mlx::{Companion, Packing};
 
     #[test]
     fn each_type_gives_the_numbers_that_it_stands_for() {
@@ -56,6 +95,60 @@ mod tests {
         assert_eq!(decoder.row(Dtype::F16, &halves), Ok(&[1.5, 2.0_f32.powi(-24), 65504.0][..]));
         let brain = [0xc0, 0x3f, 0x80, 0x7e];
         assert_eq!(decoder.row(Dtype::BF16, &brain), Ok(&[1.5, 2.0_f32.powi(126)][..]));
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        bits: u8,
+        group_size: usize,
+        dtype: String,
+        shape: [usize; 2],
+        packed: Vec<u32>,
+        scales: Vec<u16>,
+        biases: Vec<u16>,
+        numbers: Vec<f32>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Cases {
+        cases: Vec<Case>,
+    }
+
+    /// Values that MLX computed; `tests/truth/make_mlx.py` made them.
+    #[test]
+    fn packed_integers_are_the_numbers_that_mlx_makes_of_them() {
+        let text = include_str!("../../../../tests/truth/mlx.json");
+        let Cases { cases } = serde_json::from_str(text).expect("it is in our form");
+        assert_eq!(cases.len(), 6);
+        for case in cases {
+            let dtype = if case.dtype == "BF16" { Dtype::BF16 } else { Dtype::F16 };
+            let companion = || Companion { shard: 0, dtype, offset: 0 };
+            let bits = if case.bits == 4 { Bits::Four } else { Bits::Eight };
+            let packing = Packing { bits, group: case.group_size };
+            let affine = Affine { packing, scales: companion(), biases: companion() };
+            let bytes = |halves: &[u16]| halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>();
+            let integers: Vec<u8> = case.packed.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let (scales, biases) = (bytes(&case.scales), bytes(&case.biases));
+            let mut decoder = Decoder::default();
+            for row in 0..case.shape[0] {
+                let part = |bytes: &'_ [u8]| {
+                    let length = bytes.len() / case.shape[0];
+                    row * length..(row + 1) * length
+                };
+                let packed = PackedRow {
+                    integers: &integers[part(&integers)],
+                    scales: &scales[part(&scales)],
+                    biases: &biases[part(&biases)],
+                };
+                let numbers = decoder.affine(&affine, packed).expect("they are finite");
+                let theirs = &case.numbers[row * case.shape[1]..][..case.shape[1]];
+                assert_eq!(numbers.len(), theirs.len());
+                for (ours, theirs) in numbers.iter().zip(theirs) {
+                    // A product and a sum may be rounded together or one after the other.
+                    assert!((ours - theirs).abs() <= f32::EPSILON * theirs.abs().max(1.0), "{ours} and {theirs}");
+                }
+            }
+        }
     }
 
     #[test]

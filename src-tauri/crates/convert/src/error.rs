@@ -265,12 +265,12 @@ impl ConvertError {
                 "The checkpoint is of a variant that would be converted wrongly; use the plain encoder's checkpoint."
             }
             Self::UnknownArchitecture { .. } | Self::Unsupported { .. } => {
-                "BERT and Qwen3 embedding models can be converted; choose another checkpoint."
+                "BERT, XLM-R and Qwen3 embedding models can be converted; choose another checkpoint or another setting."
             }
             Self::UnknownPooling { .. } => "Say which pooling the model was trained with: mean, cls or last.",
             Self::TensorType { .. } => "Use the checkpoint that the model's authors published, not a quantised one.",
             Self::OutOfRange { .. } => "Convert to INT8, whose scale per block holds more, or use another checkpoint.",
-            Self::BadTarget { .. } => "Name a file that ends in `.gguf`.",
+            Self::BadTarget { .. } => "Name a file that ends in `.gguf`, or a package that ends in `.mlpackage`.",
             Self::OtherTokenizer { .. } => "Give every model a folder of its own.",
             Self::Busy { .. } => "Wait for the other conversion or choose another target.",
             Self::OtherSource { .. } => "`cargo xtask bundled-model` fetches the right checkpoint.",

@@ -12,6 +12,10 @@ pub(crate) enum Value {
     F32(f32),
     Bool(bool),
     Text(String),
+    Texts(Vec<String>),
+    I32s(Vec<i32>),
+    F32s(Vec<f32>),
+    Bytes(Vec<u8>),
 }
 
 /// One line of the table of tensors.
@@ -62,6 +66,7 @@ fn put_value(bytes: &mut Vec<u8>, value: &Value) {
         Value::F32(_) => 6,
         Value::Bool(_) => 7,
         Value::Text(_) => 8,
+        Value::Texts(_) | Value::I32s(_) | Value::F32s(_) | Value::Bytes(_) => 9,
     };
     bytes.extend(kind.to_le_bytes());
     match value {
@@ -69,5 +74,28 @@ fn put_value(bytes: &mut Vec<u8>, value: &Value) {
         Value::F32(number) => bytes.extend(number.to_le_bytes()),
         Value::Bool(truth) => bytes.push(u8::from(*truth)),
         Value::Text(text) => put_text(bytes, text),
+        Value::Texts(texts) => {
+            put_list_head(bytes, 8, texts.len());
+            for text in texts {
+                put_text(bytes, text);
+            }
+        }
+        Value::I32s(numbers) => {
+            put_list_head(bytes, 5, numbers.len());
+            bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        Value::F32s(numbers) => {
+            put_list_head(bytes, 6, numbers.len());
+            bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        Value::Bytes(all) => {
+            put_list_head(bytes, 0, all.len());
+            bytes.extend(all);
+        }
     }
+}
+
+fn put_list_head(bytes: &mut Vec<u8>, kind: u32, length: usize) {
+    bytes.extend(kind.to_le_bytes());
+    bytes.extend((length as u64).to_le_bytes());
 }

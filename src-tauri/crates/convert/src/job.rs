@@ -1,5 +1,6 @@
 //! What is asked of the converter and what it answers. No behaviour.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// What the matrices of the target are stored as. Norms, biases and small tables stay F32 in each of them.
@@ -8,8 +9,67 @@ use std::path::PathBuf;
 pub enum TargetPrecision {
     /// IEEE half precision (GGUF's F16).
     Fp16,
-    /// 8-bit integers, a scale for every 32 of them (GGUF's Q8_0).
+    /// 8-bit integers. GGUF: a scale for every 32 of them (Q8_0). Core ML: a scale for each row.
     Int8,
+    /// 4 bits. GGUF: Q4_K, or Q4_0 where rows are no multiple of 256. Core ML: a palette for each matrix before macOS 15, 4-bit
+    /// integers with a scale for every 32 from then on; reported to be badly wrong on real Macs, so an experiment. The table of
+    /// tokens stays 8-bit.
+    FourBit,
+}
+
+/// What is made.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Format {
+    /// One GGUF file, which llama.cpp reads too.
+    Gguf,
+    /// A Core ML package for the Neural Engine or the GPU of a Mac.
+    Package(Package),
+}
+
+/// What a package is made for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Package {
+    /// The oldest system that opens it.
+    pub system: System,
+    /// Tokens of a text; shorter ones are padded on the right.
+    pub length: NonZeroUsize,
+    /// How many of the last layers are averaged before pooling; 1 is the customary form.
+    pub layers: NonZeroUsize,
+    /// Whether the vector is scaled to length 1; `None` as the checkpoint says.
+    pub normalise: Option<bool>,
+    /// Whether it is what the Papr SDK expects; it is then recorded in the package.
+    pub papr: bool,
+}
+
+impl Package {
+    /// A text's length in the model's own recipe, by default.
+    pub const NATIVE_LENGTH: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not 0");
+    /// A text's length in the Papr SDK.
+    pub const PAPR_LENGTH: NonZeroUsize = NonZeroUsize::new(32).expect("32 is not 0");
+    /// Layers that the Papr SDK's shipped model averages.
+    pub const PAPR_LAYERS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
+
+    /// The model's own recipe at the default length.
+    pub fn native(system: System) -> Self {
+        Self { system, length: Self::NATIVE_LENGTH, layers: NonZeroUsize::MIN, normalise: None, papr: false }
+    }
+
+    /// What the Papr SDK expects: 32 tokens, the mean of the last four layers, mean pooling.
+    pub fn papr(system: System) -> Self {
+        let (length, layers) = (Self::PAPR_LENGTH, Self::PAPR_LAYERS);
+        Self { system, length, layers, normalise: Some(true), papr: true }
+    }
+}
+
+/// The oldest macOS that opens a package. Newer ones open it too.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum System {
+    /// Ventura.
+    MacOs13,
+    /// Sonoma.
+    MacOs14,
+    /// Sequoia.
+    MacOs15,
 }
 
 /// How the hidden states of a text become one vector.
@@ -28,9 +88,11 @@ pub enum Pooling {
 pub struct Job {
     /// A folder with `config.json`, `tokenizer.json` and `model.safetensors`, or shards and their index.
     pub source: PathBuf,
-    /// The `.gguf` file to make; its folder must exist. `tokenizer.json` is placed beside it. An existing file is replaced
-    /// only when the new one is complete.
+    /// The `.gguf` file or the `.mlpackage` folder to make; its folder must exist. `tokenizer.json` is placed beside it. What
+    /// is there already is replaced only when the new one is complete.
     pub target: PathBuf,
+    /// What is made.
+    pub format: Format,
     /// What the matrices are stored as.
     pub precision: TargetPrecision,
     /// Overrides what the checkpoint says about pooling; needed where it says nothing.
@@ -42,9 +104,10 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job with everything else as the checkpoint says.
+    /// A GGUF file with everything else as the checkpoint says.
     pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>, precision: TargetPrecision) -> Self {
-        Self { source: source.into(), target: target.into(), precision, pooling: None, max_tokens: None, name: None }
+        let (source, target, format) = (source.into(), target.into(), Format::Gguf);
+        Self { source, target, format, precision, pooling: None, max_tokens: None, name: None }
     }
 }
 
@@ -69,12 +132,16 @@ pub struct Summary {
     /// The sha256 of the weights: of the file itself where there is one; where there are shards, of the lines
     /// `SHA256  NAME` that `sha256sum` prints for them in the order of their names.
     pub input_sha256: String,
-    /// The sha256 of the target, taken by reading it back.
+    /// The sha256 of the target, taken by reading it back; of a package, that of the lines `SHA256  PATH` for its files in the
+    /// order of their paths.
     pub output_sha256: String,
     /// Every tensor of the target, in its order.
     pub tensors: Vec<TensorSummary>,
     /// Tensors of the source that a vector does not depend on and that were left out, such as the pooler.
     pub left_out: Vec<String>,
+    /// Why the target has no tokenizer of its own, where `tokenizer.json` cannot be said in GGUF. llama.cpp cannot read such
+    /// a target; Embedbar can, with the `tokenizer.json` that lies beside it.
+    pub tokenizer_left_out: Option<String>,
     /// The most tokens of a text that the target says to read.
     pub max_tokens: usize,
     /// The pooling that the target asks for.
@@ -88,9 +155,9 @@ pub struct TensorSummary {
     pub name: String,
     /// Its name in the source.
     pub source: String,
-    /// Rows first, as in the source.
+    /// Rows first; those of the source, less the rows that belong to no position of XLM-R.
     pub shape: Vec<usize>,
-    /// What it is stored as: `F32`, `F16` or `Q8_0`.
+    /// What it is stored as, such as `F32`, `F16`, `Q8_0`, `INT8` or `PALETTE4`.
     pub stored_as: &'static str,
     /// Its size in the target.
     pub bytes: u64,

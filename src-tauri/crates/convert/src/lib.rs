@@ -1,21 +1,22 @@
-//! Streams a checkpoint into a smaller one: safetensors in, GGUF out, a few row blocks in memory at a time.
+//! Streams a checkpoint into a smaller one: safetensors in, GGUF or Core ML out, a few row blocks in memory at a time.
 //!
 //! Data flow, one module each:
 //!
 //! ```text
-//! checkpoint ─► plan ─► stream ─► quantise ─► output
-//!  (headers)   (names,  (pread,   (one row    (partial file,
-//!               shapes)  sha256)   at a time)   then rename)
+//! checkpoint ─► plan, package ─► stream ─► quantise ─► output
+//!  (headers)    (names, shapes,  (pread,   (one row    (partial file or folder,
+//! tokenizer ─►   places)          sha256)   at a time)   then rename)
 //! ```
 //!
-//! [`convert()`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to the
-//! thread that quantises and writes them. Tensors are written in the order in which the source holds them, so that one
+//! [`convert()`] never maps a file and never holds a tensor: a reading thread hands blocks of at most [`BLOCK_BYTES`] to threads
+//! that quantise their rows, and a writing thread takes the result. Tensors are written in the order in which the source holds them, so that one
 //! sequential pass over the source both converts it and takes its sha256. The same source and [`Job`] give the same bytes.
 //!
 //! What this is not: it knows nothing of running a model, downloads nothing, and does not decide which precision is wanted.
 //! Where a checkpoint leaves room for doubt (a tensor without a place, a pooling that is written nowhere) it refuses.
 
 pub mod bundled;
+mod cache;
 mod checkpoint;
 mod configuration;
 mod convert;
@@ -24,14 +25,18 @@ mod error;
 mod gguf;
 mod job;
 mod output;
+mod package;
 mod plan;
 mod quantise;
 #[cfg(test)]
 mod samples;
 mod sidecar;
 mod stream;
+mod tokenizer;
 
 pub use convert::{CONVERTER, convert};
 pub use error::ConvertError;
-pub use job::{Job, Pooling, Progress, Summary, TargetPrecision, TensorSummary};
+pub use job::{Format, Job, Package, Pooling, Progress, Summary, System, TargetPrecision, TensorSummary};
+pub use output::sweep;
+pub use package::NEURAL_ENGINE_BYTES;
 pub use stream::BLOCK_BYTES;

@@ -1,21 +1,24 @@
 //! From a checkpoint's tensors to the target's: which becomes which, in what type, in what order.
 //!
-//! A family ([`bert`], [`qwen3`]) describes the model that `config.json` asks for as a [`Blueprint`]; [`Plan::make`] holds the
-//! checkpoint against it and refuses what is unknown, missing, doubled or of another shape, before a weight is read.
+//! A family ([`bert`], [`xlm_roberta`], [`qwen3`]) describes the model that `config.json` asks for as a [`Blueprint`];
+//! [`Model::recognise`] holds the checkpoint against it and refuses what is unknown, missing, doubled or of another shape,
+//! before a weight is read.
 
 mod bert;
 mod qwen3;
+mod xlm_roberta;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use safetensors::Dtype;
-use serde_json::Value as Json;
 
-use crate::checkpoint::{Checkpoint, Shard, Tensor};
+use crate::checkpoint::{Checkpoint, Content, Shard, Tensor};
 use crate::configuration::{self, Configuration};
 use crate::gguf::{self, Value};
+use crate::package::architecture::{Architecture, Role};
 use crate::quantise::{self, Quantiser};
-use crate::{ConvertError, Job, Pooling};
+use crate::{ConvertError, Job, Pooling, sidecar, tokenizer};
 
 /// What a model consists of according to its configuration.
 pub(crate) struct Blueprint {
@@ -25,10 +28,18 @@ pub(crate) struct Blueprint {
     keys: Vec<(&'static str, Value)>,
     /// Every tensor that a vector depends on.
     parts: Vec<Part>,
+    /// Rows of the table of token embeddings.
+    vocabulary: u32,
+    /// Rows of the table of token types, where the family has one.
+    token_types: Option<u32>,
     /// Positions that the model has.
     context: u32,
+    /// The model's sizes, for targets that are programs.
+    sizes: Architecture,
     /// The pooling of every model of this family, where it has only one.
     pooling: Option<Pooling>,
+    /// What a GGUF file has no key for, where the model has such a thing.
+    inexpressible: Option<String>,
     /// What a tensor of the source is to this family.
     recognise: fn(&str) -> Recognised,
 }
@@ -39,17 +50,11 @@ struct Part {
     source: String,
     /// Its name in the target.
     target: String,
+    /// Its shape in the source.
     shape: Vec<usize>,
+    /// How many of its first rows the target lacks.
+    skipped_rows: usize,
     role: Role,
-}
-
-/// How exact a tensor has to stay.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Role {
-    /// Stored in the precision that was asked for.
-    Matrix,
-    /// Small and sensitive: always F32.
-    Exact,
 }
 
 /// What a name of the source means.
@@ -60,14 +65,90 @@ enum Recognised {
     LeftOut,
 }
 
-/// One tensor of the target.
+/// Where a tensor of the source is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Place {
+    /// Index of its weight file.
+    shard: usize,
+    /// Index in that file.
+    tensor: usize,
+}
+
+impl Place {
+    /// The weight file.
+    pub(crate) fn shard(self, checkpoint: &Checkpoint) -> &Shard {
+        &checkpoint.shards[self.shard]
+    }
+
+    /// The tensor.
+    pub(crate) fn tensor(self, checkpoint: &Checkpoint) -> &Tensor {
+        &self.shard(checkpoint).tensors[self.tensor]
+    }
+
+    pub(crate) fn is(self, shard: usize, tensor: usize) -> bool {
+        self == Self { shard, tensor }
+    }
+}
+
+/// A checkpoint that was understood: what its configuration asks for and where each part of it is.
+pub(crate) struct Model {
+    blueprint: Blueprint,
+    /// Where each part is, in the order of the blueprint's parts.
+    places: Vec<Place>,
+    /// Names of the tensors of the source that are left out.
+    pub(crate) left_out: Vec<String>,
+    folder: PathBuf,
+    configuration: PathBuf,
+}
+
+impl Model {
+    /// Holds the checkpoint against its configuration.
+    pub(crate) fn recognise(checkpoint: &Checkpoint, configuration: &Configuration) -> Result<Self, ConvertError> {
+        configuration::check_modules(&checkpoint.folder)?;
+        let blueprint = blueprint(configuration)?;
+        let (places, left_out) = locate(checkpoint, &blueprint)?;
+        let (folder, configuration) = (checkpoint.folder.clone(), configuration.path.clone());
+        Ok(Self { blueprint, places, left_out, folder, configuration })
+    }
+
+    /// The model's sizes.
+    pub(crate) fn architecture(&self) -> &Architecture {
+        &self.blueprint.sizes
+    }
+
+    /// Where the part of that canonical name is.
+    pub(crate) fn place(&self, name: &str) -> Option<Place> {
+        let part = self.blueprint.parts.iter().position(|part| part.source == name)?;
+        self.places.get(part).copied()
+    }
+
+    /// How hidden states become one vector: what the job says, else the checkpoint, else the family.
+    pub(crate) fn pooling(&self, job: &Job) -> Result<Pooling, ConvertError> {
+        let said = job.pooling.or(configuration::pooling(&self.folder)?).or(self.blueprint.pooling);
+        said.ok_or_else(|| ConvertError::UnknownPooling { path: self.folder.clone() })
+    }
+
+    /// The most tokens of a text that the target says to read.
+    pub(crate) fn max_tokens(&self, job: &Job) -> Result<u32, ConvertError> {
+        let context = self.blueprint.context;
+        let Some(wanted) = job.max_tokens else { return configuration::max_tokens(&self.folder, context) };
+        u32::try_from(wanted).ok().filter(|tokens| (1..=context).contains(tokens)).ok_or_else(|| {
+            let problem = format!("`{wanted}` tokens are asked for, the model has positions for `{context}`");
+            ConvertError::config(&self.configuration, "max_position_embeddings", problem)
+        })
+    }
+}
+
+/// One tensor of a GGUF file.
 pub(crate) struct Planned {
     /// Its name in the target.
     pub(crate) name: String,
-    /// Index of its weight file.
-    pub(crate) shard: usize,
-    /// Index of its source in that file.
-    pub(crate) tensor: usize,
+    /// Where it comes from.
+    pub(crate) place: Place,
+    /// Its shape in the target.
+    pub(crate) shape: Vec<usize>,
+    /// How many of the source's first rows are left out.
+    pub(crate) skipped_rows: usize,
     /// What turns its rows into bytes.
     pub(crate) quantiser: &'static dyn Quantiser,
     /// Whether that is not what was asked for.
@@ -78,26 +159,14 @@ pub(crate) struct Planned {
     pub(crate) bytes: u64,
 }
 
-impl Planned {
-    /// The weight file that it comes from.
-    pub(crate) fn shard<'a>(&self, checkpoint: &'a Checkpoint) -> &'a Shard {
-        &checkpoint.shards[self.shard]
-    }
-
-    /// The tensor that it comes from.
-    pub(crate) fn source<'a>(&self, checkpoint: &'a Checkpoint) -> &'a Tensor {
-        &self.shard(checkpoint).tensors[self.tensor]
-    }
-}
-
-/// The whole target, decided before a weight is read.
+/// A whole GGUF file, decided before a weight is read.
 pub(crate) struct Plan {
     /// The target's keys, except those that only the conversion itself can know.
     pub(crate) metadata: Vec<(String, Value)>,
     /// The target's tensors in the order of their sources' bytes.
     pub(crate) tensors: Vec<Planned>,
-    /// Names of the tensors of the source that are left out.
-    pub(crate) left_out: Vec<String>,
+    /// Why the target has no tokenizer of its own, where it has none.
+    pub(crate) tokenizer_left_out: Option<String>,
     /// Bytes of the target's data, padding included.
     pub(crate) data_bytes: u64,
     /// What was decided about pooling.
@@ -107,26 +176,53 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Holds the checkpoint against its configuration and decides what becomes of every tensor.
-    pub(crate) fn make(checkpoint: &Checkpoint, job: &Job, name: &str) -> Result<Self, ConvertError> {
-        let configuration = Configuration::open(&checkpoint.folder)?;
-        configuration::check_modules(&checkpoint.folder)?;
-        let blueprint = blueprint(&configuration)?;
-        let said = job.pooling.or(configuration::pooling(&checkpoint.folder)?).or(blueprint.pooling);
-        let pooling = said.ok_or_else(|| ConvertError::UnknownPooling { path: checkpoint.folder.clone() })?;
-        let max_tokens = max_tokens(&configuration, checkpoint, job, blueprint.context)?;
-        let (tensors, left_out, data_bytes) = match_tensors(checkpoint, &blueprint, job)?;
-        let metadata = metadata(&blueprint, job, name, pooling, max_tokens);
-        Ok(Self { metadata, tensors, left_out, data_bytes, pooling, max_tokens })
+    /// Decides what becomes of every tensor.
+    pub(crate) fn make(checkpoint: &Checkpoint, model: &Model, job: &Job, name: &str) -> Result<Self, ConvertError> {
+        if let Some(what) = &model.blueprint.inexpressible {
+            return Err(ConvertError::unsupported(&model.configuration, what.clone()));
+        }
+        let (pooling, max_tokens) = (model.pooling(job)?, model.max_tokens(job)?);
+        let mut metadata = metadata(&model.blueprint, job, name, pooling, max_tokens);
+        let settings = configuration::tokenizer(&model.folder)?;
+        let read = tokenizer::keys(&sidecar::read(&model.folder)?, &settings, model.blueprint.vocabulary);
+        let tokenizer_left_out = match read {
+            Ok(keys) => {
+                metadata.extend(keys);
+                None
+            }
+            Err(reason) => Some(reason.to_string()),
+        };
+        let mut parts: Vec<(Place, &Part)> = model.places.iter().copied().zip(&model.blueprint.parts).collect();
+        parts.sort_by_key(|(place, _)| *place);
+        let mut end = 0;
+        let mut tensors = Vec::with_capacity(parts.len());
+        for (place, part) in parts {
+            let tensor = place.tensor(checkpoint);
+            let row = tensor.row_length();
+            let (quantiser, fell_back) = match part.role {
+                Role::Tokens => quantise::for_tokens(job.precision, row),
+                Role::Matrix => quantise::for_matrix(job.precision, row),
+                Role::Exact => (quantise::exact(), false),
+            };
+            let mut shape = tensor.shape.clone();
+            if let Some(rows) = shape.first_mut() {
+                *rows -= part.skipped_rows;
+            }
+            let skipped_rows = part.skipped_rows;
+            let rows = tensor.rows() - skipped_rows;
+            let bytes = (rows * (row / quantiser.block())) as u64 * quantiser.block_bytes() as u64;
+            let name = part.target.clone();
+            tensors.push(Planned { name, place, shape, skipped_rows, quantiser, fell_back, offset: end, bytes });
+            end = gguf::aligned(end + bytes);
+        }
+        Ok(Self { metadata, tensors, tokenizer_left_out, data_bytes: end, pooling, max_tokens })
     }
 }
 
 fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
-    for key in ["quantization", "quantization_config"] {
-        configuration.only(key, &Json::Null)?;
-    }
     match configuration.text("model_type") {
         Some("bert") => bert::blueprint(configuration),
+        Some("xlm-roberta") => xlm_roberta::blueprint(configuration),
         Some("qwen3") => qwen3::blueprint(configuration),
         Some(other) => {
             let path = configuration.path.clone();
@@ -136,67 +232,37 @@ fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
     }
 }
 
-fn max_tokens(
-    configuration: &Configuration,
-    checkpoint: &Checkpoint,
-    job: &Job,
-    context: u32,
-) -> Result<u32, ConvertError> {
-    let Some(wanted) = job.max_tokens else { return configuration::max_tokens(&checkpoint.folder, context) };
-    u32::try_from(wanted).ok().filter(|tokens| (1..=context).contains(tokens)).ok_or_else(|| {
-        let problem = format!("`{wanted}` tokens are asked for, the model has positions for `{context}`");
-        ConvertError::config(&configuration.path, "max_position_embeddings", problem)
-    })
-}
-
-type Matched = (Vec<Planned>, Vec<String>, u64);
-
-fn match_tensors(checkpoint: &Checkpoint, blueprint: &Blueprint, job: &Job) -> Result<Matched, ConvertError> {
-    let mut wanted: HashMap<&str, (&Part, bool)> =
-        blueprint.parts.iter().map(|part| (part.source.as_str(), (part, false))).collect();
-    let mut tensors = Vec::with_capacity(blueprint.parts.len());
+/// Where each part of the blueprint is, and the names of what is left out.
+fn locate(checkpoint: &Checkpoint, blueprint: &Blueprint) -> Result<(Vec<Place>, Vec<String>), ConvertError> {
+    let parts: HashMap<&str, usize> =
+        blueprint.parts.iter().enumerate().map(|(index, part)| (part.source.as_str(), index)).collect();
+    let mut places: Vec<Option<Place>> = vec![None; blueprint.parts.len()];
     let mut left_out = Vec::new();
-    let mut end = 0;
     for (shard_index, shard) in checkpoint.shards.iter().enumerate() {
         for (tensor_index, tensor) in shard.tensors.iter().enumerate() {
+            if tensor.content == Content::Companion {
+                continue;
+            }
             let Recognised::Part(canonical) = (blueprint.recognise)(&tensor.name) else {
                 left_out.push(tensor.name.clone());
                 continue;
             };
             let at_tensor = || (shard.path.clone(), tensor.name.clone());
-            let Some((part, met)) = wanted.get_mut(canonical.as_str()) else {
+            let Some(&part) = parts.get(canonical.as_str()) else {
                 let (path, tensor) = at_tensor();
                 return Err(ConvertError::UnknownTensor { path, tensor });
             };
-            if std::mem::replace(met, true) {
+            if places[part].replace(Place { shard: shard_index, tensor: tensor_index }).is_some() {
                 let (path, tensor) = at_tensor();
                 return Err(ConvertError::DuplicateTensor { path, tensor });
             }
-            check_tensor(shard, tensor, part)?;
-            let row = row_length(&tensor.shape);
-            let (quantiser, fell_back) = match part.role {
-                Role::Matrix => quantise::for_matrix(job.precision, row),
-                Role::Exact => (quantise::exact(), false),
-            };
-            let rows = rows(&tensor.shape);
-            let bytes = (rows * (row / quantiser.block())) as u64 * quantiser.block_bytes() as u64;
-            let name = part.target.clone();
-            tensors.push(Planned {
-                name,
-                shard: shard_index,
-                tensor: tensor_index,
-                quantiser,
-                fell_back,
-                offset: end,
-                bytes,
-            });
-            end = gguf::aligned(end + bytes);
+            check_tensor(shard, tensor, &blueprint.parts[part])?;
         }
     }
-    match blueprint.parts.iter().find(|part| wanted.get(part.source.as_str()).is_none_or(|(_, met)| !met)) {
-        Some(part) => Err(ConvertError::MissingTensor { path: checkpoint.folder.clone(), tensor: part.source.clone() }),
-        None => Ok((tensors, left_out, end)),
-    }
+    let missing =
+        |part: &Part| ConvertError::MissingTensor { path: checkpoint.folder.clone(), tensor: part.source.clone() };
+    let places = places.into_iter().zip(&blueprint.parts).map(|(place, part)| place.ok_or_else(|| missing(part)));
+    Ok((places.collect::<Result<_, _>>()?, left_out))
 }
 
 fn check_tensor(shard: &Shard, tensor: &Tensor, part: &Part) -> Result<(), ConvertError> {
@@ -205,20 +271,12 @@ fn check_tensor(shard: &Shard, tensor: &Tensor, part: &Part) -> Result<(), Conve
         let (found, wanted) = (tensor.shape.clone(), part.shape.clone());
         return Err(ConvertError::TensorShape { path, tensor: name, found, wanted });
     }
-    if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-        return Err(ConvertError::TensorType { path, tensor: name, found: format!("{:?}", tensor.dtype) });
+    match tensor.content {
+        Content::Numbers(dtype) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+            Err(ConvertError::TensorType { path, tensor: name, found: format!("{dtype:?}") })
+        }
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-/// Numbers in a row; a vector is one row.
-pub(crate) fn row_length(shape: &[usize]) -> usize {
-    shape.last().copied().unwrap_or(1)
-}
-
-/// Rows of a tensor; a vector has one.
-pub(crate) fn rows(shape: &[usize]) -> usize {
-    shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
 }
 
 fn metadata(blueprint: &Blueprint, job: &Job, name: &str, pooling: Pooling, max_tokens: u32) -> Vec<(String, Value)> {
@@ -237,6 +295,8 @@ fn metadata(blueprint: &Blueprint, job: &Job, name: &str, pooling: Pooling, max_
     ];
     keys.extend(blueprint.keys.iter().map(|(key, value)| (format!("{architecture}.{key}"), value.clone())));
     keys.push((format!("{architecture}.pooling_type"), Value::U32(pooling_type)));
+    // Belongs to the weights, whatever the tokenizer is.
+    keys.extend(blueprint.token_types.map(|types| (tokenizer::TYPE_COUNT.to_owned(), Value::U32(types))));
     keys.push(("embedbar.max_tokens".to_owned(), Value::U32(max_tokens)));
     keys
 }

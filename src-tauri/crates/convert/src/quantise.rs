@@ -5,9 +5,14 @@
 
 mod full;
 mod half;
+pub(crate) mod palette;
+mod q4_0;
+mod q4_k;
 mod q8_0;
+pub(crate) mod rows;
 
 use crate::TargetPrecision;
+pub(crate) use half::F16;
 
 /// A number that the type cannot hold. The caller knows which tensor and row it is in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,14 +36,25 @@ pub(crate) trait Quantiser: Send + Sync {
     fn encode(&self, row: &[f32], out: &mut Vec<u8>) -> Result<(), OutOfRange>;
 }
 
-/// What stores a matrix with rows of `row` numbers in the wanted precision, and whether it is a wider type than asked because
-/// the rows do not divide into its blocks.
+/// What stores the rows of a matrix, and whether it is another type than asked because the rows do not divide into its blocks.
 pub(crate) fn for_matrix(precision: TargetPrecision, row: usize) -> (&'static dyn Quantiser, bool) {
-    let wanted: &'static dyn Quantiser = match precision {
-        TargetPrecision::Fp16 => &half::F16,
-        TargetPrecision::Int8 => &q8_0::Q8_0,
+    let wanted: &[&'static dyn Quantiser] = match precision {
+        TargetPrecision::Fp16 => &[&half::F16],
+        TargetPrecision::Int8 => &[&q8_0::Q8_0],
+        TargetPrecision::FourBit => &[&q4_k::Q4K, &q4_0::Q4_0],
     };
-    if row.is_multiple_of(wanted.block()) { (wanted, false) } else { (&half::F16, true) }
+    match wanted.iter().position(|quantiser| row.is_multiple_of(quantiser.block())) {
+        Some(place) => (wanted[place], place > 0),
+        None => (&half::F16, true),
+    }
+}
+
+/// What stores the table of tokens: never below 8 bits, because each text reads only a few of its rows.
+pub(crate) fn for_tokens(precision: TargetPrecision, row: usize) -> (&'static dyn Quantiser, bool) {
+    match precision {
+        TargetPrecision::FourBit => for_matrix(TargetPrecision::Int8, row),
+        _ => for_matrix(precision, row),
+    }
 }
 
 /// What stores norms, biases and small tables.
@@ -51,5 +67,15 @@ pub(crate) fn file_type(precision: TargetPrecision) -> u32 {
     match precision {
         TargetPrecision::Fp16 => 1,
         TargetPrecision::Int8 => 7,
+        // Mostly Q4_K, without the mixture of the customary Q4_K_M.
+        TargetPrecision::FourBit => 14,
     }
+}
+
+/// The nearest whole number, halves to even, as llama.cpp's `nearest_int` and coremltools round. Numbers as large as the
+/// constant have no fraction in single precision, so that adding one rounds. Unlike `f32::round_ties_even`, it is never a call
+/// into a library, which would keep loops from being vectorised. Above 2^22 the result may be off by a few.
+fn rounded(number: f32) -> f32 {
+    const LARGE: f32 = 12_582_912.0;
+    number + LARGE - LARGE
 }

@@ -8,11 +8,14 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// A checkpoint in memory that a test may damage before it is written.
 pub(crate) struct Sample {
     pub(crate) config: Value,
     pub(crate) tensors: BTreeMap<String, Numbers>,
+    /// Tensors of packed integers: shape in words, and the words' bytes.
+    pub(crate) packed: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
     /// Files beside it.
     pub(crate) files: BTreeMap<String, String>,
 }
@@ -75,6 +78,21 @@ impl Sample {
         sample
     }
 
+    /// Two layers of XLM-R with the head that predicts tokens: 16 positions behind the padding token's, one token type.
+    pub(crate) fn xlm_roberta(width: usize, dtype: Dtype) -> Self {
+        let mut sample = Self::bert(width, dtype);
+        sample.config["model_type"] = "xlm-roberta".into();
+        sample.config["pad_token_id"] = 1.into();
+        sample.config["max_position_embeddings"] = 18.into();
+        sample.config["type_vocab_size"] = 1.into();
+        sample.config["layer_norm_eps"] = 1e-5.into();
+        sample.add("embeddings.position_embeddings.weight", &[18, width], dtype);
+        sample.add("embeddings.token_type_embeddings.weight", &[1, width], dtype);
+        sample.add_pair("lm_head.dense", &[width, width], dtype);
+        sample.add("lm_head.bias", &[50], dtype);
+        sample
+    }
+
     /// Two layers of Qwen3 with grouped queries; a head is wider than the width divided by the heads.
     pub(crate) fn qwen3(dtype: Dtype) -> Self {
         let config = json!({
@@ -108,7 +126,7 @@ impl Sample {
 
     fn new(config: Value) -> Self {
         let files = BTreeMap::from([("tokenizer.json".to_owned(), "{\"version\":\"1.0\"}".to_owned())]);
-        Self { config, tensors: BTreeMap::new(), files }
+        Self { config, tensors: BTreeMap::new(), packed: BTreeMap::new(), files }
     }
 
     /// Adds a tensor with numbers that look like weights and depend on its name only.
@@ -129,6 +147,26 @@ impl Sample {
         self.add(&format!("{name}.bias"), &shape[..1], dtype);
     }
 
+    /// Packs a matrix as MLX does and gives the numbers that it stands for afterwards. Integers, scales and biases follow from
+    /// the name; every second scale is negative.
+    pub(crate) fn pack(&mut self, module: &str, bits: usize, group: usize) -> Vec<f32> {
+        let name = format!("{module}.weight");
+        let shape = self.tensors.remove(&name).expect("the matrix is there").shape;
+        let (rows, row) = (shape[0], shape[1]);
+        self.add(&format!("{module}.scales"), &[rows, row / group], Dtype::BF16);
+        self.add(&format!("{module}.biases"), &[rows, row / group], Dtype::BF16);
+        let [scales, biases] = ["scales", "biases"].map(|part| self.tensors[&format!("{module}.{part}")].kept());
+        let integers: Vec<u8> = (0..rows * row).map(|at| ((at * 7 + at / 13) % (1 << bits)) as u8).collect();
+        let bytes = if bits == 4 {
+            integers.chunks_exact(2).map(|pair| pair[0] | pair[1] << 4).collect()
+        } else {
+            integers.clone()
+        };
+        self.packed.insert(name, (vec![rows, row * bits / 32], bytes));
+        let number = |(at, integer): (usize, &u8)| f32::from(*integer) * scales[at / group] + biases[at / group];
+        integers.iter().enumerate().map(number).collect()
+    }
+
     /// Gives every tensor another name.
     pub(crate) fn rename(&mut self, rename: impl Fn(&str) -> String) {
         self.tensors = std::mem::take(&mut self.tensors).into_iter().map(|(name, it)| (rename(&name), it)).collect();
@@ -137,7 +175,7 @@ impl Sample {
     /// Writes it with all tensors in one file.
     pub(crate) fn write(&self, folder: &Path) {
         self.write_sidecars(folder);
-        write_weights(&folder.join("model.safetensors"), self.tensors.iter());
+        write_weights(&folder.join("model.safetensors"), self.tensors.iter(), &self.packed);
     }
 
     /// Writes it in two shards and their index.
@@ -146,7 +184,7 @@ impl Sample {
         let shard = |index: usize| format!("model-0000{}-of-00002.safetensors", index % 2 + 1);
         for part in 0..2 {
             let tensors = self.tensors.iter().enumerate().filter(|(index, _)| index % 2 == part).map(|(_, pair)| pair);
-            write_weights(&folder.join(shard(part)), tensors);
+            write_weights(&folder.join(shard(part)), tensors, &BTreeMap::new());
         }
         let map: BTreeMap<&String, String> =
             self.tensors.keys().enumerate().map(|(index, name)| (name, shard(index))).collect();
@@ -164,12 +202,43 @@ impl Sample {
     }
 }
 
-fn write_weights<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Numbers)>) {
-    let bytes: Vec<(&String, &Numbers, Vec<u8>)> =
-        tensors.map(|(name, numbers)| (name, numbers, numbers.bytes())).collect();
-    let views = bytes.iter().map(|(name, numbers, bytes)| {
-        let view = TensorView::new(numbers.dtype, numbers.shape.clone(), bytes).expect("its size fits its shape");
+fn write_weights<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'a String, &'a Numbers)>,
+    packed: &BTreeMap<String, (Vec<usize>, Vec<u8>)>,
+) {
+    let plain = tensors.map(|(name, numbers)| (name, numbers.dtype, &numbers.shape, numbers.bytes()));
+    let packed = packed.iter().map(|(name, (shape, bytes))| (name, Dtype::U32, shape, bytes.clone()));
+    let all: Vec<(&String, Dtype, &Vec<usize>, Vec<u8>)> = plain.chain(packed).collect();
+    let views = all.iter().map(|(name, dtype, shape, bytes)| {
+        let view = TensorView::new(*dtype, (*shape).clone(), bytes).expect("its size fits its shape");
         (name.as_str(), view)
     });
     fs::write(path, safetensors::serialize(views, None).expect("it can be serialised")).expect("it can be written");
+}
+
+/// A row of `count` numbers on which quantisers go wrong: every seventh run of 32 is zero, has an outlier, consists of ties,
+/// or has no negative number. The same for everyone who computes it in single precision.
+pub(crate) fn hard_row(count: usize) -> Vec<f32> {
+    let mut state = 1_u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let mut row: Vec<f32> = (0..count).map(|_| (uniform() + uniform() + uniform()) * 2.0).collect();
+    for (number, run) in row.chunks_exact_mut(32).enumerate() {
+        match number % 7 {
+            3 => run.fill(0.0),
+            4 => run[5] *= 100.0,
+            5 => run.iter_mut().for_each(|number| *number = (*number * 4.0).round_ties_even() / 2.0),
+            6 => run.iter_mut().for_each(|number| *number = number.abs()),
+            _ => {}
+        }
+    }
+    row
+}
+
+/// The sha256 of `bytes` as people write it.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -23,7 +23,7 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     /// Reads the source's tokenizer and makes sure that it may be placed beside `target`.
     pub(crate) fn read(source: &Path, target: &Path) -> Result<Self, ConvertError> {
-        let bytes = stream::read_small(&source.join(TOKENIZER), MAX_TOKENIZER_BYTES)?;
+        let bytes = read(source)?;
         let folder = folder_of(target);
         let path = folder.join(TOKENIZER);
         match stream::read_small(&path, MAX_TOKENIZER_BYTES) {
@@ -48,6 +48,11 @@ impl Sidecar {
         partial.sync()?;
         partial.commit()
     }
+}
+
+/// The tokenizer of the checkpoint in `folder`.
+pub(crate) fn read(folder: &Path) -> Result<Vec<u8>, ConvertError> {
+    stream::read_small(&folder.join(TOKENIZER), MAX_TOKENIZER_BYTES)
 }
 
 /// Whether `folder` holds a model other than `target`.

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -13,9 +14,10 @@ use std::thread;
 
 use sha2::{Digest, Sha256};
 
-use crate::ConvertError;
-use crate::checkpoint::{Checkpoint, Shard};
-use crate::plan::{self, Plan};
+use crate::checkpoint::mlx::Companion;
+use crate::checkpoint::{Checkpoint, Content, Shard, Tensor};
+use crate::plan::Place;
+use crate::{ConvertError, cache};
 
 /// Bytes of the source in one block at most. Larger blocks make nothing faster; smaller ones fit the processor's cache.
 pub const BLOCK_BYTES: usize = 4 << 20;
@@ -25,12 +27,14 @@ const QUEUE: usize = 2;
 
 /// Consecutive bytes of a weight file: whole rows of a tensor that is wanted, or anything that is only hashed.
 pub(crate) struct Block {
-    /// Index of the wanted tensor in the plan.
-    pub(crate) planned: Option<usize>,
+    /// Index of the wanted tensor among those that were asked for.
+    pub(crate) wanted: Option<usize>,
     /// The first row in it.
     pub(crate) first_row: usize,
     /// The rows.
     pub(crate) bytes: Vec<u8>,
+    /// The scales and the biases of the rows, where they are packed integers.
+    pub(crate) companions: [Vec<u8>; 2],
 }
 
 /// The sha256 of a checkpoint's weight files.
@@ -52,21 +56,71 @@ impl Hashes {
     }
 }
 
-/// Hands every block of the checkpoint to `take`, in the order of the files' bytes, until it fails.
+/// Hands every block of the checkpoint to `take`, in the order of the files' bytes, until it fails. `wanted` are places in that
+/// order; those of them that `again` picks stay in the file cache, because they are about to be [read](rows) again.
 pub(crate) fn blocks(
     checkpoint: &Checkpoint,
-    plan: &Plan,
+    wanted: &[Place],
+    again: &(dyn Fn(usize) -> bool + Sync),
     mut take: impl FnMut(&Block) -> Result<(), ConvertError>,
 ) -> Result<Hashes, ConvertError> {
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(QUEUE);
         let (give_back, spare) = channel();
-        let reader = scope.spawn(move || Reader { sender, spare }.read_all(checkpoint, plan));
+        let reader = scope.spawn(move || Reader { checkpoint, sender, spare, again }.read_all(wanted));
         let taken = consume(receiver, &give_back, &mut take);
         let hashes = reader.join().expect("the reader does not panic. This is a bug.");
         // Where taking failed, the reader only stopped because nobody listened any more.
         taken.and(hashes)
     })
+}
+
+/// Hands the rows of one tensor to `take`, in blocks, until it fails.
+pub(crate) fn rows(
+    checkpoint: &Checkpoint,
+    place: Place,
+    mut take: impl FnMut(&Block) -> Result<(), ConvertError>,
+) -> Result<(), ConvertError> {
+    let (shard, tensor) = (place.shard(checkpoint), place.tensor(checkpoint));
+    let row_bytes = tensor.row_bytes();
+    let mut bytes = Vec::new();
+    let mut first_row = 0;
+    while first_row < tensor.rows() {
+        let rows = rows_per_block(row_bytes).min(tensor.rows() - first_row);
+        bytes.resize(rows * row_bytes, 0);
+        let offset = tensor.offset + (first_row * row_bytes) as u64;
+        shard.file.read_exact_at(&mut bytes, offset).map_err(ConvertError::reading(&shard.path))?;
+        cache::forget(&shard.file, offset, bytes.len() as u64);
+        let companions = companions(checkpoint, tensor, first_row..first_row + rows)?;
+        let block = Block { wanted: None, first_row, bytes, companions };
+        take(&block)?;
+        bytes = block.bytes;
+        first_row += rows;
+    }
+    Ok(())
+}
+
+/// Rows that a block holds: an even number of them where there is room for two, so that rows of half bytes fill whole ones.
+fn rows_per_block(row_bytes: usize) -> usize {
+    match BLOCK_BYTES / row_bytes {
+        0 | 1 => 1,
+        rows => rows & !1,
+    }
+}
+
+/// The scales and biases of some rows, where the rows have any. They are hashed when the pass comes to them.
+fn companions(checkpoint: &Checkpoint, tensor: &Tensor, rows: Range<usize>) -> Result<[Vec<u8>; 2], ConvertError> {
+    let Content::Affine(affine) = &tensor.content else { return Ok(Default::default()) };
+    let groups = tensor.row_length() / affine.packing.group;
+    let read = |companion: &Companion| -> Result<Vec<u8>, ConvertError> {
+        let shard = &checkpoint.shards[companion.shard];
+        let row_bytes = groups * companion.dtype.bitsize() / 8;
+        let mut bytes = vec![0; rows.len() * row_bytes];
+        let offset = companion.offset + (rows.start * row_bytes) as u64;
+        shard.file.read_exact_at(&mut bytes, offset).map_err(ConvertError::reading(&shard.path))?;
+        Ok(bytes)
+    };
+    Ok([read(&affine.scales)?, read(&affine.biases)?])
 }
 
 fn consume(
@@ -82,29 +136,28 @@ fn consume(
     Ok(())
 }
 
-struct Reader {
+struct Reader<'a> {
+    checkpoint: &'a Checkpoint,
     sender: SyncSender<Block>,
     spare: Receiver<Vec<u8>>,
+    again: &'a (dyn Fn(usize) -> bool + Sync),
 }
 
 /// Nobody wants further blocks.
 struct Stopped;
 
-impl Reader {
-    fn read_all(&self, checkpoint: &Checkpoint, plan: &Plan) -> Result<Hashes, ConvertError> {
-        let mut planned = plan.tensors.iter().enumerate().peekable();
-        let mut of_shards = Vec::with_capacity(checkpoint.shards.len());
-        for (shard_index, shard) in checkpoint.shards.iter().enumerate() {
+impl Reader<'_> {
+    fn read_all(&self, wanted: &[Place]) -> Result<Hashes, ConvertError> {
+        let mut wanted = wanted.iter().enumerate().peekable();
+        let mut of_shards = Vec::with_capacity(self.checkpoint.shards.len());
+        for (shard_index, shard) in self.checkpoint.shards.iter().enumerate() {
             let mut hash = Sha256::new();
             let mut go_on = self.read_span(shard, &mut hash, &Span::bytes(0, shard.data_start))?;
             for (tensor_index, tensor) in shard.tensors.iter().enumerate() {
                 let mut span = Span::bytes(tensor.offset, tensor.bytes);
-                // The plan is in the same order.
-                if let Some((index, _)) =
-                    planned.next_if(|(_, planned)| (planned.shard, planned.tensor) == (shard_index, tensor_index))
-                {
-                    span.row_bytes = tensor.bytes as usize / plan::rows(&tensor.shape);
-                    span.planned = Some(index);
+                if let Some((index, _)) = wanted.next_if(|(_, place)| place.is(shard_index, tensor_index)) {
+                    span.row_bytes = tensor.row_bytes();
+                    span.wanted = Some((index, tensor));
                 }
                 if go_on.is_ok() {
                     go_on = self.read_span(shard, &mut hash, &span)?;
@@ -118,16 +171,33 @@ impl Reader {
         Ok(Hashes { of_shards })
     }
 
-    fn read_span(&self, shard: &Shard, hash: &mut Sha256, span: &Span) -> Result<Result<(), Stopped>, ConvertError> {
-        let rows_per_block = (BLOCK_BYTES / span.row_bytes).max(1);
+    fn read_span(
+        &self,
+        shard: &Shard,
+        hash: &mut Sha256,
+        span: &Span<'_>,
+    ) -> Result<Result<(), Stopped>, ConvertError> {
+        let rows_per_block = rows_per_block(span.row_bytes);
+        let stays = span.wanted.is_some_and(|(index, _)| (self.again)(index));
         let (mut done, mut first_row) = (0, 0);
         while done < span.bytes {
             let length = (span.bytes - done).min((rows_per_block * span.row_bytes) as u64);
             let mut bytes = self.spare.try_recv().unwrap_or_default();
             bytes.resize(length as usize, 0);
             shard.file.read_exact_at(&mut bytes, span.offset + done).map_err(ConvertError::reading(&shard.path))?;
+            if !stays {
+                cache::forget(&shard.file, span.offset + done, length);
+            }
             hash.update(&bytes);
-            if self.sender.send(Block { planned: span.planned, first_row, bytes }).is_err() {
+            let companions = match span.wanted {
+                Some((_, tensor)) => {
+                    let rows = first_row..first_row + length as usize / span.row_bytes;
+                    companions(self.checkpoint, tensor, rows)?
+                }
+                None => Default::default(),
+            };
+            let wanted = span.wanted.map(|(index, _)| index);
+            if self.sender.send(Block { wanted, first_row, bytes, companions }).is_err() {
                 return Ok(Err(Stopped));
             }
             done += length;
@@ -138,17 +208,18 @@ impl Reader {
 }
 
 /// What to read next.
-struct Span {
+struct Span<'a> {
     offset: u64,
     bytes: u64,
     /// Blocks are whole multiples of this.
     row_bytes: usize,
-    planned: Option<usize>,
+    /// The wanted tensor and its index.
+    wanted: Option<(usize, &'a Tensor)>,
 }
 
-impl Span {
+impl Span<'_> {
     fn bytes(offset: u64, bytes: u64) -> Self {
-        Self { offset, bytes, row_bytes: 1, planned: None }
+        Self { offset, bytes, row_bytes: 1, wanted: None }
     }
 }
 
@@ -167,12 +238,13 @@ pub(crate) fn sha256_of(
             return Ok(hexadecimal(hash));
         }
         hash.update(&buffer[..count]);
+        cache::forget(file, offset, count as u64);
         offset += count as u64;
         step(count as u64)?;
     }
 }
 
-fn hexadecimal(hash: Sha256) -> String {
+pub(crate) fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a text takes whatever is written. This is a bug.");
         text

@@ -17,6 +17,8 @@ pub(crate) struct Candidate {
     pub(crate) content: i64,
     pub(crate) path: String,
     pub(crate) ordinal: i64,
+    /// Passages of the file that it is in.
+    pub(crate) file_chunks: i64,
     /// Its place in the ranking by words, from 1.
     pub(crate) words_rank: Option<usize>,
     /// Its place in the ranking by meaning, from 1.
@@ -47,7 +49,8 @@ fn discount(candidates: &mut [Candidate]) {
     }
 }
 
-fn sort(candidates: &mut [Candidate]) {
+/// Best first, the path and the place in the file deciding ties.
+pub(crate) fn sort(candidates: &mut [Candidate]) {
     candidates.sort_by(|a, b| {
         b.score.total_cmp(&a.score).then_with(|| a.path.cmp(&b.path)).then_with(|| a.ordinal.cmp(&b.ordinal))
     });
@@ -60,7 +63,16 @@ mod tests {
 
     fn candidate(path: &str, ordinal: i64, content: i64, ranks: (Option<usize>, Option<usize>)) -> Candidate {
         let (words_rank, meaning_rank) = ranks;
-        Candidate { chunk: ordinal, content, path: path.into(), ordinal, words_rank, meaning_rank, score: 0.0 }
+        Candidate {
+            chunk: ordinal,
+            content,
+            path: path.into(),
+            ordinal,
+            file_chunks: 1,
+            words_rank,
+            meaning_rank,
+            score: 0.0,
+        }
     }
 
     fn order(candidates: &[Candidate]) -> Vec<(&str, i64)> {

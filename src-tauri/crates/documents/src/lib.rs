@@ -15,6 +15,7 @@
 
 mod chunk;
 mod control;
+mod copies;
 mod embedder;
 mod error;
 mod extract;

@@ -11,6 +11,7 @@ use embedbar_contract::{FoundBy, Generation, Hit, SearchRequest};
 use rusqlite::Connection;
 
 use crate::DocumentsError;
+use crate::copies::{self, Runs};
 use crate::function_words::is_function_word;
 use crate::fuse::{Candidate, fuse};
 use crate::index::Inner;
@@ -24,6 +25,9 @@ const CANDIDATES: usize = 100;
 
 /// Places of one and the same text that a meaning brings along.
 const COPIES: usize = 5;
+
+/// The best candidates, which are compared with each other for near copies.
+const COMPARED: usize = 60;
 
 /// The most hits of an answer.
 const MOST_HITS: usize = 200;
@@ -115,6 +119,13 @@ pub(crate) fn search(
         let (near, meaning) = by_meaning(inner, connection, vector, count)?;
         let mut candidates = candidates(connection, &by_words, near.as_ref())?;
         fuse(&mut candidates);
+        candidates.truncate(request.limit.max(COMPARED));
+        let compared = candidates.len().min(COMPARED);
+        let runs: Vec<Runs> = candidates[..compared]
+            .iter()
+            .map(|candidate| Ok(Runs::of(&store::chunk(connection, candidate.chunk)?.text)))
+            .collect::<Result<_, DocumentsError>>()?;
+        copies::settle(&mut candidates[..compared], &runs);
         candidates.truncate(request.limit);
         let mut hits = Vec::with_capacity(candidates.len());
         for candidate in &candidates {
@@ -270,8 +281,8 @@ fn candidates(
 }
 
 fn candidate(place: Place, words_rank: Option<usize>, meaning_rank: Option<usize>) -> Candidate {
-    let Place { chunk, content, path, ordinal } = place;
-    Candidate { chunk, content, path, ordinal, words_rank, meaning_rank, score: 0.0 }
+    let Place { chunk, content, path, ordinal, file_chunks } = place;
+    Candidate { chunk, content, path, ordinal, file_chunks, words_rank, meaning_rank, score: 0.0 }
 }
 
 fn cosine(

@@ -322,12 +322,21 @@ pub(crate) struct Place {
     pub(crate) content: i64,
     pub(crate) path: String,
     pub(crate) ordinal: i64,
+    /// Passages of its file.
+    pub(crate) file_chunks: i64,
 }
 
-const PLACE: &str = "SELECT chunks.id, content, path, ordinal FROM chunks JOIN files ON files.id = chunks.file";
+const PLACE: &str =
+    "SELECT chunks.id, content, path, ordinal, files.chunks FROM chunks JOIN files ON files.id = chunks.file";
 
 fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
-    Ok(Place { chunk: row.get(0)?, content: row.get(1)?, path: row.get(2)?, ordinal: row.get(3)? })
+    Ok(Place {
+        chunk: row.get(0)?,
+        content: row.get(1)?,
+        path: row.get(2)?,
+        ordinal: row.get(3)?,
+        file_chunks: row.get(4)?,
+    })
 }
 
 pub(crate) fn place_of_chunk(connection: &Connection, chunk: i64) -> rusqlite::Result<Place> {

@@ -1,4 +1,8 @@
-//! The BERT encoder (MiniLM, BGE, E5, GTE, Arctic…) in F32 on the processor.
+//! The BERT encoder (MiniLM, BGE, E5, GTE, Arctic…) in F32 on the processor, and XLM-R (multilingual E5, BGE-M3, Arctic 2),
+//! which is the same but for its first position.
+//!
+//! Positions count from a text's first token, whatever the tokens are. transformers takes XLM-R's from the tokens that are not
+//! padding, which is the same for every text but one that spells `<pad>` out.
 //!
 //! Weights of any stored type become F32 at load, because these models are small, because half precision overflows in this
 //! architecture, and because candle's product with 8-bit blocks is slow for rows of 384 numbers. Only the table of token
@@ -20,7 +24,7 @@ use crate::{
 pub(crate) struct Bert {
     facts: BertFacts,
     tokens: QTensor,
-    /// `[positions, hidden]`: each position's embedding plus that of the first token type.
+    /// `[positions, hidden]`: each position's embedding, a text's first one first, plus that of the first token type.
     positions: Tensor,
     norm: Norm,
     layers: Vec<Layer>,
@@ -108,20 +112,20 @@ pub(crate) fn vocabulary(weights: &Weights) -> std::result::Result<usize, Engine
 
 /// Position embeddings with the first token type added: texts never have another type.
 fn positions(weights: &Weights, facts: &BertFacts) -> std::result::Result<Tensor, EngineError> {
+    let corrupt = |error| EngineError::corrupt(weights.files()[0].path(), error);
     // A table may have more rows than the model is meant to read.
     let role = weight(None, "position_embd");
-    let rows = weights.shape(role)?.first().copied().unwrap_or(0).max(facts.positions);
+    let wanted = facts.first_position + facts.positions;
+    let rows = weights.shape(role)?.first().copied().unwrap_or(0).max(wanted);
     let positions = weights.f32(role, &[rows, facts.hidden])?;
+    let positions = positions.narrow(0, facts.first_position, rows - facts.first_position).map_err(corrupt)?;
     let role = weight(None, "token_types");
     if weights.dtype(role).is_none() {
         return Ok(positions);
     }
     let types = weights.shape(role)?.first().copied().unwrap_or(0);
     let types = weights.f32(role, &[types, facts.hidden])?;
-    types
-        .narrow(0, 0, 1)
-        .and_then(|first| positions.broadcast_add(&first))
-        .map_err(|error| EngineError::corrupt(weights.files()[0].path(), error))
+    types.narrow(0, 0, 1).and_then(|first| positions.broadcast_add(&first)).map_err(corrupt)
 }
 
 impl Layer {

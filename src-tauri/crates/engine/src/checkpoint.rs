@@ -81,6 +81,11 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, EngineError> {
             let family = Family::Bert(BertFacts::from_config(&settings)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
         }
+        "xlm-roberta" => {
+            let weights = read_weights(folder, ("encoder.layer.", BERT))?;
+            let family = Family::Bert(BertFacts::from_xlm_roberta_config(&settings)?);
+            Ok(Opened { weights, family, pooling: None, max_tokens: None })
+        }
         "qwen3" => {
             let weights = read_weights(folder, ("layers.", QWEN3))?;
             let head_width = weights.shape(weight(0, "attn_q_norm"))?.iter().product();
@@ -100,6 +105,7 @@ fn kind(settings: &Settings) -> Result<String, EngineError> {
     match class {
         Some(class) => Ok(match class {
             "BertModel" | "BertForMaskedLM" => "bert".to_owned(),
+            "XLMRobertaModel" | "XLMRobertaForMaskedLM" => "xlm-roberta".to_owned(),
             "Qwen3Model" | "Qwen3ForCausalLM" => "qwen3".to_owned(),
             other => other.to_owned(),
         }),

@@ -25,6 +25,8 @@ const INTERMEDIATE: RangeInclusive<u64> = 1..=1 << 20;
 pub(crate) const POSITIONS: RangeInclusive<u64> = 1..=1 << 20;
 /// Rows of an embedding table.
 pub(crate) const VOCABULARY: RangeInclusive<u64> = 1..=1 << 22;
+/// Ids of a padding token.
+const PADDING: RangeInclusive<u64> = 0..=1 << 22;
 
 /// One loaded model's facts, whatever its family.
 #[derive(Clone, Debug)]
@@ -56,14 +58,17 @@ pub(crate) enum Family {
     Package,
 }
 
-/// Figures of a BERT encoder.
+/// Figures of a BERT encoder or of one that differs from it only in where positions start (XLM-R).
 #[derive(Clone, Debug)]
 pub(crate) struct BertFacts {
     pub(crate) hidden: usize,
     pub(crate) layers: usize,
     pub(crate) heads: usize,
     pub(crate) intermediate: usize,
+    /// How many tokens of a text have a position.
     pub(crate) positions: usize,
+    /// The row of the table of positions that belongs to a text's first token.
+    pub(crate) first_position: usize,
     pub(crate) epsilon: f32,
     pub(crate) activation: Activation,
 }
@@ -195,13 +200,29 @@ impl BertFacts {
             heads: settings.integer("num_attention_heads", &HEADS)?,
             intermediate: settings.integer("intermediate_size", &INTERMEDIATE)?,
             positions: settings.integer("max_position_embeddings", &POSITIONS)?,
+            first_position: 0,
             epsilon: settings.number("layer_norm_eps", 1e-12, EPSILON)?,
             activation,
         }
         .checked(settings, "num_attention_heads")
     }
 
+    /// From `config.json` of an XLM-R, which counts positions from behind the padding token's id.
+    pub(crate) fn from_xlm_roberta_config(settings: &Settings) -> Result<Self, EngineError> {
+        let facts = Self::from_config(settings)?;
+        // The default of transformers' XLMRobertaConfig.
+        let pad = settings.optional("pad_token_id", &PADDING)?.unwrap_or(1);
+        let first_position = pad + 1;
+        let Some(positions) = facts.positions.checked_sub(first_position).filter(|&positions| positions > 0) else {
+            let problem = format!("`{}` rows leave no position behind the padding token `{pad}`", facts.positions);
+            return Err(settings.bad("max_position_embeddings", problem));
+        };
+        Ok(Self { positions, first_position, ..facts })
+    }
+
     /// From GGUF metadata.
+    ///
+    /// An XLM-R is a `bert` there: what converts it leaves out the rows of the table that are no positions.
     pub(crate) fn from_gguf(settings: &Settings) -> Result<Self, EngineError> {
         if settings.flag("bert.attention.causal") {
             return Err(settings.unsupported("a BERT with causal attention"));
@@ -212,6 +233,7 @@ impl BertFacts {
             heads: settings.integer("bert.attention.head_count", &HEADS)?,
             intermediate: settings.integer("bert.feed_forward_length", &INTERMEDIATE)?,
             positions: settings.integer("bert.context_length", &POSITIONS)?,
+            first_position: 0,
             epsilon: settings.number("bert.attention.layer_norm_epsilon", 1e-12, EPSILON)?,
             activation: Activation::Gelu,
         }
@@ -360,6 +382,26 @@ mod tests {
             let theta = qwen3(change).unwrap().theta;
             assert!((theta - wanted).abs() < 0.5, "{theta} instead of {wanted}");
         }
+    }
+
+    fn xlm_roberta(change: impl Fn(&mut Value)) -> Result<BertFacts, EngineError> {
+        let mut value = json!({
+            "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+            "max_position_embeddings": 514, "layer_norm_eps": 1e-5, "pad_token_id": 1
+        });
+        change(&mut value);
+        BertFacts::from_xlm_roberta_config(&settings(value))
+    }
+
+    #[test]
+    fn positions_of_xlm_r_start_behind_its_padding_token() {
+        let figures = |facts: BertFacts| (facts.first_position, facts.positions);
+        assert_eq!(figures(xlm_roberta(|_| {}).unwrap()), (2, 512));
+        assert_eq!(figures(xlm_roberta(|config| config["pad_token_id"] = Value::Null).unwrap()), (2, 512));
+        assert_eq!(figures(xlm_roberta(|config| config["pad_token_id"] = json!(0)).unwrap()), (1, 513));
+        let none = refused(xlm_roberta(|config| config["pad_token_id"] = json!(513)));
+        assert!(none.contains("max_position_embeddings") && none.contains("`513`"), "{none}");
+        assert!(refused(xlm_roberta(|config| config["pad_token_id"] = json!(-1))).contains("pad_token_id"));
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl TextTokenizer {
         }
         let named = |name: &str| tokenizer.token_to_id(name);
         let fits = |id: &u32| demands.rows.is_none_or(|rows| (*id as usize) < rows);
-        let pad = pad.or_else(|| named("[PAD]")).or_else(|| named("<|endoftext|>")).filter(fits).unwrap_or(0);
+        let pads = ["[PAD]", "<pad>", "<|endoftext|>"];
+        let pad = pad.or_else(|| pads.into_iter().find_map(named)).filter(fits).unwrap_or(0);
 
         let (prefix, mut suffix) = special_tokens(path, &tokenizer)?;
         if let Some((name, id)) = demands.end

@@ -61,6 +61,9 @@ impl Commands for Canned {
     async fn memory(&self, _: Empty) -> Result<MemoryReading, Failure> {
         Err(canned())
     }
+    async fn machine(&self, _: Empty) -> Result<MachineOverview, Failure> {
+        Err(canned())
+    }
     async fn memory_history(&self, _: Empty) -> Result<MemoryHistory, Failure> {
         Err(canned())
     }

@@ -9,14 +9,20 @@
 //! What is not here: any decision (a planner reads these figures elsewhere), any history, any clean-up beyond what the
 //! allocator of this process holds ([`release_unused`]).
 
-use embedbar_contract::MemoryReading;
+use std::path::Path;
+
+use embedbar_contract::{DiskReading, MachineOverview, MemoryReading, ProgramMemory};
 
 #[cfg(any(target_os = "macos", test))]
 mod activity_monitor;
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+mod disks;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+mod programs;
 #[cfg(unix)]
 mod rates;
 mod release;
@@ -25,7 +31,7 @@ mod scripted;
 pub use release::release_unused;
 pub use scripted::Scripted;
 
-/// A machine whose memory can be read.
+/// A machine that can be read: its memory, who holds it, its disks.
 pub trait Machine: Send {
     /// Takes a reading; `worker` is the process id of the worker, where there is one.
     ///
@@ -33,6 +39,19 @@ pub trait Machine: Send {
     /// has none, and one that follows sooner repeats those of the reading before. Figures of the worker are `None` where
     /// there is no worker or it has ended.
     fn read(&mut self, worker: Option<u32>) -> MemoryReading;
+
+    /// The programs that hold the most memory, the largest first; `None` where they cannot be listed.
+    ///
+    /// It may take some tens of milliseconds on a machine with many processes.
+    fn programs(&mut self) -> Option<Vec<ProgramMemory>>;
+
+    /// The disk on which a folder lies; `None` where it is not known.
+    fn disk(&self, folder: &Path) -> Option<DiskReading>;
+
+    /// Programs, and the disk with `folder`.
+    fn overview(&mut self, folder: &Path) -> MachineOverview {
+        MachineOverview { programs: self.programs(), disk: self.disk(folder) }
+    }
 }
 
 /// The machine that this program runs on.

@@ -1,6 +1,6 @@
 //! This machine on Linux: reads the files below `/proc` and `/sys` and hands their text to the parsers.
 //!
-//! sysinfo reads total, available and swap. It is not asked for control-group limits: it gives up on all of them when one
+//! sysinfo reads total, available and swap, lists processes and disks. It is not asked for control-group limits: it gives up on all of them when one
 //! file cannot be read, and counts the page cache (the mapped weights among it) as used. Pressure and footprints it does
 //! not know.
 
@@ -11,10 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use embedbar_contract::MemoryReading;
+use embedbar_contract::{DiskReading, MemoryReading, ProgramMemory};
 
-use crate::Machine;
 use crate::rates::RateMeter;
+use crate::{Machine, disks, programs};
 
 /// This Linux machine.
 pub(crate) struct ThisMachine {
@@ -83,6 +83,14 @@ impl Machine for ThisMachine {
             worker_bytes: worker.map(|process| process.footprint),
             worker_resident_bytes: worker.map(|process| process.resident),
         }
+    }
+
+    fn programs(&mut self) -> Option<Vec<ProgramMemory>> {
+        programs::largest(|process| self.process(process).map(|process| process.footprint))
+    }
+
+    fn disk(&self, folder: &Path) -> Option<DiskReading> {
+        disks::holding(folder)
     }
 }
 

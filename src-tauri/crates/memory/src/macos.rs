@@ -1,7 +1,8 @@
 //! This machine on macOS: the system calls, and nothing else.
 //!
-//! The arithmetic is in `activity_monitor`. sysinfo is not used: its available memory over-promises here and its process
-//! memory is the resident set, which counts clean mapped weights and misses compressed pages.
+//! The arithmetic is in `activity_monitor`. sysinfo lists processes and disks. It is not asked for memory: its available memory
+//! over-promises here and its process memory is the resident set, which counts clean mapped weights and misses compressed
+//! pages.
 #![allow(
     unsafe_code,
     reason = "host_statistics64, sysctlbyname and proc_pid_rusage have no safe wrapper among our dependencies"
@@ -9,14 +10,15 @@
 
 use std::ffi::{CStr, c_int};
 use std::mem::{MaybeUninit, size_of};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use embedbar_contract::MemoryReading;
+use embedbar_contract::{DiskReading, MemoryReading, ProgramMemory};
 use libc::{integer_t, mach_port_t, rusage_info_v4, vm_statistics64, xsw_usage};
 
-use crate::Machine;
 use crate::activity_monitor::{PageCounts, available_bytes, pressure};
 use crate::rates::{RateMeter, SwapCounters};
+use crate::{Machine, disks, programs};
 
 /// The kernel answers all programs together that are not Apple's only 2 to 10 times a second with fresh counts and repeats
 /// old ones otherwise (XNU, `osfmk/kern/host.c`), so that asking more often is of no use. A little under a second, so that
@@ -87,6 +89,14 @@ impl Machine for ThisMachine {
             worker_bytes: worker.map(|process| process.ri_phys_footprint),
             worker_resident_bytes: worker.map(|process| process.ri_resident_size),
         }
+    }
+
+    fn programs(&mut self) -> Option<Vec<ProgramMemory>> {
+        programs::largest(|process| process_memory(process).map(|process| process.ri_phys_footprint))
+    }
+
+    fn disk(&self, folder: &Path) -> Option<DiskReading> {
+        disks::holding(folder)
     }
 }
 

@@ -4,8 +4,9 @@
 //! stays unknown.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
-use embedbar_contract::MemoryReading;
+use embedbar_contract::{DiskReading, MemoryReading, ProgramMemory};
 
 use crate::Machine;
 
@@ -40,6 +41,14 @@ impl Machine for Scripted {
             reading.worker_resident_bytes = None;
         }
         reading
+    }
+
+    fn programs(&mut self) -> Option<Vec<ProgramMemory>> {
+        None
+    }
+
+    fn disk(&self, _: &Path) -> Option<DiskReading> {
+        None
     }
 }
 

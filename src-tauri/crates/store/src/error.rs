@@ -34,6 +34,14 @@ pub enum StoreError {
     /// No model goes by this name.
     #[error("there is no model `{0}`")]
     UnknownModel(String),
+    /// A model that only the hub has.
+    #[error("`{id}` has not been downloaded: it is not in `{}`", .looked.display())]
+    NotDownloaded {
+        /// Its id.
+        id: String,
+        /// The cache that was looked in.
+        looked: PathBuf,
+    },
     /// The bundled model is not where it should be.
     #[error("the bundled model is missing; looked in {}", .looked.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", "))]
     NoBundledModel {
@@ -62,6 +70,10 @@ impl From<StoreError> for Failure {
             StoreError::UnknownModel(_) => {
                 (FailureCode::NotFound, "Run `embedbar models` for those there are, or give a path.")
             }
+            StoreError::NotDownloaded { .. } => (
+                FailureCode::NotFound,
+                "Download it with the hub's own tool (`hf download ID`), or give the folder of the checkpoint.",
+            ),
             StoreError::NoBundledModel { .. } => (
                 FailureCode::ModelInvalid,
                 "Reinstall Embedbar, or set EMBEDBAR_BUNDLED to the folder `models/bundled` of its sources.",

@@ -5,10 +5,12 @@
 
 mod error;
 mod home;
+mod hub_cache;
 mod library;
 mod ownership;
 
 pub use error::StoreError;
 pub use home::{Home, LAYOUT_VERSION};
+pub use hub_cache::{downloaded, is_id};
 pub use library::{BUNDLED_ID, Library, Model};
 pub use ownership::Ownership;

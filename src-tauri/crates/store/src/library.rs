@@ -36,27 +36,27 @@ impl Model {
 /// The models there are.
 #[derive(Clone, Debug)]
 pub struct Library {
-    bundled: Model,
+    bundled: Option<Model>,
+    /// Where the bundled model was looked for.
+    looked: Vec<PathBuf>,
     installed: PathBuf,
 }
 
 impl Library {
-    /// Finds the bundled model and looks at the home's models later, whenever they are asked for.
-    pub fn open(home: &Home) -> Result<Self, StoreError> {
+    /// Looks for the bundled model; the home's models are looked at later, whenever they are asked for.
+    pub fn open(home: &Home) -> Self {
         let looked = bundled_folders();
-        let path = looked
-            .iter()
-            .find_map(|folder| gguf_in(folder))
-            .ok_or_else(|| StoreError::NoBundledModel { looked: looked.clone() })?;
-        Ok(Self { bundled: Model { id: BUNDLED_ID.to_owned(), path, bundled: true }, installed: home.models() })
+        let bundled = looked.iter().find_map(|folder| gguf_in(folder));
+        let bundled = bundled.map(|path| Model { id: BUNDLED_ID.to_owned(), path, bundled: true });
+        Self { bundled, looked, installed: home.models() }
     }
 
     /// The model that comes with the program.
-    pub fn bundled(&self) -> &Model {
-        &self.bundled
+    pub fn bundled(&self) -> Result<&Model, StoreError> {
+        self.bundled.as_ref().ok_or_else(|| StoreError::NoBundledModel { looked: self.looked.clone() })
     }
 
-    /// All of them, the bundled one first, then by id.
+    /// All of them, the bundled one first where it is there, then by id.
     pub fn models(&self) -> Vec<Model> {
         let mut found: Vec<Model> = fs::read_dir(&self.installed)
             .into_iter()
@@ -69,7 +69,7 @@ impl Library {
             })
             .collect();
         found.sort_by(|one, other| one.id.cmp(&other.id));
-        found.insert(0, self.bundled.clone());
+        found.splice(0..0, self.bundled.clone());
         found
     }
 
@@ -77,6 +77,9 @@ impl Library {
     pub fn find(&self, name: &str) -> Result<Model, StoreError> {
         if let Some(model) = self.models().into_iter().find(|model| model.id == name) {
             return Ok(model);
+        }
+        if name == BUNDLED_ID {
+            return self.bundled().cloned();
         }
         let path = Path::new(name);
         if !name.contains('/') && !path.exists() {
@@ -134,8 +137,22 @@ mod tests {
     use super::*;
 
     fn library(folder: &Path) -> Library {
-        let bundled = Model { id: BUNDLED_ID.into(), path: folder.join("bundled.gguf"), bundled: true };
-        Library { bundled, installed: folder.join("models") }
+        let bundled = Some(Model { id: BUNDLED_ID.into(), path: folder.join("bundled.gguf"), bundled: true });
+        Library { bundled, looked: vec![folder.to_owned()], installed: folder.join("models") }
+    }
+
+    #[test]
+    fn without_the_bundled_model_others_are_still_found_and_its_absence_is_told_when_it_is_wanted() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("mine.gguf"), "").expect("it can be written");
+        let library = Library { bundled: None, ..library(folder.path()) };
+        let mine = folder.path().join("mine.gguf");
+        assert_eq!(library.find(mine.to_str().expect("UTF-8")).expect("it is there").id, "mine");
+        assert!(library.models().is_empty());
+        for outcome in [library.bundled().map(drop), library.find(BUNDLED_ID).map(drop)] {
+            let told = matches!(&outcome, Err(StoreError::NoBundledModel { looked }) if looked == &[folder.path()]);
+            assert!(told, "{outcome:?}");
+        }
     }
 
     #[test]

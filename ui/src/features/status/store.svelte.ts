@@ -1,11 +1,16 @@
-/** What the panel remembers beyond the snapshot: the models there are, the last receipt, and what is under way. */
-import type { CleanupReceipt, ModelInfo } from '../../contract/contract';
+/** What the panel remembers beyond the snapshot: models, the largest programs, the last receipt, and what is under way. */
+import type { CleanupReceipt, MachineOverview, ModelInfo } from '../../contract/contract';
 import { typedPath } from '../../lib/paths';
 import type { Application } from '../../stores/application.svelte';
+
+/** Often enough to see a program grow, seldom enough to cost nothing. */
+const MACHINE_INTERVAL_MS = 4000;
 
 export class StatusStore {
   models = $state.raw<ModelInfo[]>([]);
   receipt = $state.raw<CleanupReceipt | null>(null);
+  /** Who holds memory; read while somebody looks. */
+  machine = $state.raw<MachineOverview | null>(null);
   cleaning = $state(false);
   pausing = $state(false);
   /** The id of the model that is being made active. */
@@ -20,6 +25,21 @@ export class StatusStore {
   async refreshModels(): Promise<void> {
     const reply = await this.#application.attempt('models', {});
     if (reply) this.models = reply.models;
+  }
+
+  /** Reads who holds memory, again and again, until the returned function is called. */
+  watchMachine(): () => void {
+    const read = async () => {
+      if (document.hidden) return;
+      try {
+        this.machine = await this.#application.call('machine', {});
+      } catch {
+        // The stream itself tells of a lost application; the list stays as it was.
+      }
+    };
+    void read();
+    const timer = setInterval(() => void read(), MACHINE_INTERVAL_MS);
+    return () => clearInterval(timer);
   }
 
   async activate(model: string): Promise<void> {

@@ -42,6 +42,31 @@ describe('the memory of the machine', () => {
     expect(within(section).getByText('Everything else').nextElementSibling?.textContent).toBe('–');
   });
 
+  it('is told apart by program, and nothing is read before somebody looks', async () => {
+    const platform = await open();
+    expect(platform.calls.some((call) => call.method === 'machine')).toBe(false);
+    await fireEvent.click(screen.getByTestId('programs-toggle'));
+    await tick();
+    await tick();
+    const list = within(screen.getByTestId('programs'));
+    expect(list.getAllByRole('listitem').map((item) => item.textContent?.replace(/\s+/g, ' ').trim())).toEqual([
+      'Docker 4.1 GB',
+      'Cursor 2.3 GB',
+      'Safari 1.6 GB',
+      'postgres 409.6 MB',
+    ]);
+    expect(list.getByText(/^Disk/).textContent).toContain('61.3 GB free of 494.0 GB');
+  });
+
+  it('whose programs cannot be listed says so', async () => {
+    await open(new MockPlatform('unread'));
+    await fireEvent.click(screen.getByTestId('programs-toggle'));
+    await tick();
+    await tick();
+    expect(screen.getByTestId('programs').textContent).toContain('could not be listed');
+    expect(screen.getByText(/^Disk/).textContent).toContain('–');
+  });
+
   it('before the first snapshot is a dash too', async () => {
     const platform = new MockPlatform();
     platform.watch = () => () => {};

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use safetensors::tensor::Metadata;
 
-use super::Tensor;
+use super::{Content, Tensor};
 use crate::ConvertError;
 
 /// The limit that the format's own reader has.
@@ -47,7 +47,7 @@ pub(super) fn read(file: &File, length: u64, path: &Path) -> Result<(u64, Vec<Te
             let info = metadata.info(&name)?;
             let (first, last) = info.data_offsets;
             let (offset, bytes) = (start + first as u64, (last - first) as u64);
-            Some(Tensor { dtype: info.dtype, shape: info.shape.clone(), name, offset, bytes })
+            Some(Tensor { content: Content::Numbers(info.dtype), shape: info.shape.clone(), name, offset, bytes })
         })
         .collect();
     Ok((start, tensors))

@@ -1,19 +1,21 @@
 //! Whole conversions of small checkpoints, judged by candle's GGUF reader, and everything that must be refused.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use candle_core::quantized::gguf_file;
 use candle_core::{Device, quantized::GgmlDType};
+use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
 use crate::samples::{Numbers, Sample};
-use crate::{Pooling, TargetPrecision};
+use crate::{Package, Pooling, System, TargetPrecision, TensorSummary, stream};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -153,6 +155,97 @@ fn bert_has_the_keys_and_names_that_llama_cpp_reads() {
 }
 
 #[test]
+fn xlm_roberta_comes_back_as_a_bert_whose_positions_start_at_0() {
+    let plain = Sample::xlm_roberta(64, Dtype::F32);
+    let mut prefixed = Sample::xlm_roberta(64, Dtype::F32);
+    prefixed.rename(|name| if name.starts_with("lm_head") { name.to_owned() } else { format!("roberta.{name}") });
+    let mut without_pad = Sample::xlm_roberta(64, Dtype::F32);
+    without_pad.config.as_object_mut().expect("an object").remove("pad_token_id");
+    for (sample, prefix) in [(&plain, ""), (&prefixed, "roberta."), (&without_pad, "")] {
+        let (folder, summary) = converted(sample, TargetPrecision::Fp16);
+        let summary = summary.expect("it is sound");
+        let found = read(&target(folder.path()));
+        let count = |key: &str| found.keys[key].to_u32().expect("a count");
+        assert_eq!(found.keys["general.architecture"].to_string().expect("a text"), "bert");
+        assert_eq!((count("bert.context_length"), count("embedbar.max_tokens")), (16, 16));
+        assert_eq!(count("tokenizer.ggml.token_type_count"), 1);
+        let epsilon = found.keys["bert.attention.layer_norm_epsilon"].to_f32().expect("a number");
+        assert_eq!(epsilon.to_bits(), 1e-5_f32.to_bits());
+        let source = &sample.tensors[&format!("{prefix}embeddings.position_embeddings.weight")].values;
+        let (dtype, shape, numbers) = &found.tensors["position_embd.weight"];
+        assert_eq!((*dtype, shape.as_slice()), (GgmlDType::F32, [16, 64].as_slice()));
+        assert!(numbers == &source[2 * 64..], "the first two rows are no positions");
+        assert_eq!(found.tensors.len(), 3 + 2 + 2 * 16);
+        let positions = summary.tensors.iter().find(|tensor| tensor.name == "position_embd.weight");
+        let positions = positions.expect("it is summarised");
+        assert_eq!((positions.shape.as_slice(), positions.bytes), ([16, 64].as_slice(), 16 * 64 * 4));
+        let mut left_out: Vec<&str> = summary.left_out.iter().map(|name| name.trim_start_matches(prefix)).collect();
+        left_out.sort_unstable();
+        let pooler = ["pooler.dense.bias", "pooler.dense.weight"];
+        let head = ["embeddings.position_ids", "lm_head.bias", "lm_head.dense.bias", "lm_head.dense.weight"];
+        assert_eq!(left_out, [head.as_slice(), &pooler].concat());
+        assert_eq!(fs::metadata(target(folder.path())).expect("it is there").len(), summary.bytes_written);
+    }
+}
+
+#[test]
+fn rows_that_are_left_out_may_fill_whole_blocks() {
+    // 70,000 rows of 256 bytes are several blocks, and the padding token's row lies in the second one.
+    let (rows, pad) = (70_000, BLOCK_ROWS + 3);
+    let mut sample = Sample::xlm_roberta(64, Dtype::F32);
+    sample.config["pad_token_id"] = pad.into();
+    sample.config["max_position_embeddings"] = rows.into();
+    sample.add("embeddings.position_embeddings.weight", &[rows, 64], Dtype::F32);
+    let (folder, summary) = converted(&sample, TargetPrecision::Int8);
+    summary.expect("it is sound");
+    let found = read(&target(folder.path()));
+    let source = &sample.tensors["embeddings.position_embeddings.weight"].values;
+    assert!(found.tensors["position_embd.weight"].2 == source[(pad + 1) * 64..], "the numbers differ");
+}
+
+#[test]
+fn an_xlm_roberta_without_positions_behind_its_padding_token_is_refused() {
+    let mut sample = Sample::xlm_roberta(64, Dtype::F32);
+    sample.config["pad_token_id"] = 17.into();
+    let error = refused(&sample);
+    assert!(matches!(&error, ConvertError::BadConfig { key, .. } if key == "max_position_embeddings"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_is_written_where_it_can_be_said_and_the_reason_where_not() {
+    let mut sample = Sample::bert(64, Dtype::F32);
+    let (folder, summary) = converted(&sample, TargetPrecision::Int8);
+    let reason = summary.expect("it is sound").tokenizer_left_out.expect("it has no model");
+    assert!(reason.contains("`tokenizer.json`") && reason.contains("model"), "{reason}");
+    let keys = read(&target(folder.path())).keys;
+    assert!(!keys.contains_key("tokenizer.ggml.model"));
+    assert_eq!(keys["tokenizer.ggml.token_type_count"].to_u32().expect("a count"), 2);
+
+    let names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##b"];
+    let vocabulary: HashMap<&str, usize> = names.into_iter().zip(0..).collect();
+    let added = |id: usize| serde_json::json!({"id": id, "content": names[id], "special": true});
+    let tokenizer = serde_json::json!({
+        "added_tokens": [added(0), added(1), added(2), added(3)],
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                       "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": vocabulary},
+    });
+    sample.files.insert("tokenizer.json".into(), tokenizer.to_string());
+    let (folder, summary) = converted(&sample, TargetPrecision::Int8);
+    assert_eq!(summary.expect("it is sound").tokenizer_left_out, None);
+    let keys = read(&target(folder.path())).keys;
+    let tokens = keys["tokenizer.ggml.tokens"].to_vec().expect("a list");
+    let tokens: Vec<&String> = tokens.iter().map(|token| token.to_string().expect("a text")).collect();
+    assert_eq!(tokens.len(), 50, "one for every row");
+    assert_eq!([tokens[2], tokens[4], tokens[5], tokens[6]], ["[CLS]", "\u{2581}a", "b", "[PAD6]"]);
+    let types = keys["tokenizer.ggml.token_type"].to_vec().expect("a list");
+    let types: Vec<i32> = types.iter().map(|kind| kind.to_i32().expect("a number")).collect();
+    assert_eq!([types[2], types[4], types[6]], [3, 1, 5]);
+}
+
+#[test]
 fn qwen3_comes_back_with_its_keys_from_either_form_of_its_names_and_of_its_configuration() {
     let plain = Sample::qwen3(Dtype::BF16);
     let mut newer = Sample::qwen3(Dtype::BF16);
@@ -190,6 +283,80 @@ fn qwen3_comes_back_with_its_keys_from_either_form_of_its_names_and_of_its_confi
             assert!(farthest(numbers, &source.kept()) <= tolerance(*dtype, &source.kept()), "{name}");
         }
     }
+}
+
+#[test]
+fn an_mlx_checkpoint_is_read_with_its_groups_its_overrides_and_what_it_left_alone() {
+    for (bits, group) in [(4, 32), (8, 32), (4, 64), (8, 64)] {
+        let mut sample = Sample::qwen3(Dtype::BF16);
+        sample.rename(|name| format!("model.{name}"));
+        let mut expected = HashMap::new();
+        for (module, target) in [
+            ("model.embed_tokens", "token_embd.weight"),
+            ("model.layers.0.self_attn.q_proj", "blk.0.attn_q.weight"),
+            ("model.layers.1.self_attn.o_proj", "blk.1.attn_output.weight"),
+        ] {
+            expected.insert(target, sample.pack(module, bits, group));
+        }
+        // One module has bits of its own; the rest stays as it was, which is what missing scales say.
+        expected.insert("blk.1.ffn_up.weight", sample.pack("model.layers.1.mlp.up_proj", 12 - bits, 32));
+        let own = serde_json::json!({"bits": 12 - bits, "group_size": 32});
+        let settings =
+            serde_json::json!({"group_size": group, "bits": bits, "mode": "affine", "model.layers.1.mlp.up_proj": own});
+        sample.config["quantization"] = settings.clone();
+        sample.config["quantization_config"] = settings;
+        let (folder, summary) = converted(&sample, TargetPrecision::Fp16);
+        let summary = summary.expect("it is sound");
+        let found = read(&target(folder.path()));
+        for (name, numbers) in &expected {
+            assert!(farthest(&found.tensors[*name].2, numbers) <= tolerance(GgmlDType::F16, numbers), "{name}");
+        }
+        let plain = &sample.tensors["model.layers.0.mlp.down_proj.weight"].kept();
+        let (_, _, kept) = &found.tensors["blk.0.ffn_down.weight"];
+        assert!(farthest(kept, plain) <= tolerance(GgmlDType::F16, plain));
+        let source = fs::read(folder.path().join("model.safetensors")).expect("it is there");
+        assert_eq!(summary.input_sha256, sha256(&source), "scales and biases are hashed where they stand");
+        assert!(summary.left_out.is_empty(), "{:?}", summary.left_out);
+    }
+}
+
+#[test]
+fn packed_weights_without_their_scales_or_in_another_mode_are_refused() {
+    let packed = || {
+        let mut sample = Sample::qwen3(Dtype::BF16);
+        sample.pack("layers.0.mlp.up_proj", 4, 32);
+        sample.config["quantization"] = serde_json::json!({"group_size": 32, "bits": 4});
+        sample
+    };
+    let mut sample = packed();
+    sample.tensors.remove("layers.0.mlp.up_proj.biases");
+    let error = refused(&sample);
+    assert!(
+        matches!(&error, ConvertError::MissingTensor { tensor, .. } if tensor.ends_with("up_proj.biases")),
+        "{error}"
+    );
+
+    let mut sample = packed();
+    sample.add("layers.0.mlp.up_proj.scales", &[96, 4], Dtype::BF16);
+    let error = refused(&sample);
+    assert!(
+        matches!(&error, ConvertError::TensorShape { tensor, .. } if tensor.ends_with("up_proj.scales")),
+        "{error}"
+    );
+
+    for (key, value) in [("mode", "mxfp4".into()), ("bits", 3.into()), ("group_size", 16.into())] {
+        let mut sample = packed();
+        let shown = serde_json::Value::to_string(&value);
+        sample.config["quantization"][key] = value;
+        let error = refused(&sample);
+        let named = matches!(&error, ConvertError::Unsupported { what, .. } if what.contains(shown.trim_matches('"')));
+        assert!(named, "{error}");
+    }
+
+    let mut sample = packed();
+    sample.config.as_object_mut().expect("an object").remove("quantization");
+    let error = refused(&sample);
+    assert!(matches!(error, ConvertError::TensorShape { .. } | ConvertError::UnknownTensor { .. }), "{error}");
 }
 
 #[test]
@@ -491,4 +658,124 @@ fn a_tensor_is_kept_as_the_type_of_its_source_keeps_it() {
     // Guards the guard: a wrong expectation here would let a wrong decoder pass above.
     let numbers = Numbers { shape: vec![1], values: vec![0.1], dtype: Dtype::BF16 };
     assert_ne!(numbers.kept(), numbers.values);
+}
+
+fn package(folder: &Path, precision: TargetPrecision, system: System) -> Job {
+    let format =
+        Format::Package(Package { length: NonZeroUsize::new(12).expect("it is not 0"), ..Package::native(system) });
+    Job { format, target: folder.join("out/x.mlpackage"), ..job(folder, precision) }
+}
+
+/// All files below a folder, by their paths in it.
+fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).expect("it can be listed") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("it is below").to_string_lossy().into_owned();
+                files.insert(name, fs::read(&path).expect("it can be read"));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn a_package_is_made_by_streaming_in_each_precision_and_is_the_same_every_time() {
+    for system in [System::MacOs13, System::MacOs15] {
+        for precision in [TargetPrecision::Fp16, TargetPrecision::Int8, TargetPrecision::FourBit] {
+            for sample in [Sample::bert(64, Dtype::F32), Sample::qwen3(Dtype::BF16)] {
+                let folder = folder();
+                sample.write(folder.path());
+                let job = package(folder.path(), precision, system);
+                let first = run(&job).expect("it is sound");
+                let files = tree(&job.target);
+                let names: Vec<&str> = files.keys().map(String::as_str).collect();
+                let (model, weights) =
+                    ("Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin");
+                assert_eq!(names, [model, weights, "Manifest.json"]);
+                let size: usize = files.values().map(Vec::len).sum();
+                assert_eq!(first.bytes_written, size as u64);
+                let lines: Vec<String> =
+                    files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect();
+                let lines = lines.concat();
+                assert_eq!(first.output_sha256, sha256(lines.as_bytes()));
+                assert_eq!(run(&job).expect("it replaces itself"), first);
+                assert!(tree(&job.target) == files, "the same source gives the same bytes");
+                // In shards, and so in another order, the tensors are the same.
+                let sharded = self::folder();
+                sample.write_sharded(sharded.path());
+                let job = package(sharded.path(), precision, system);
+                run(&job).expect("it is sound");
+                assert!(tree(&job.target)[weights] == files[weights], "the order of the source does not show");
+                let left: Vec<_> = fs::read_dir(folder.path().join("out")).expect("it is there").collect();
+                assert_eq!(left.len(), 2, "the package and its tokenizer: {left:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_package_that_is_cancelled_leaves_the_old_one() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let job = package(folder.path(), TargetPrecision::FourBit, System::MacOs13);
+    run(&job).expect("it is sound");
+    let old = tree(&job.target);
+    let other = Job { precision: TargetPrecision::Int8, ..job.clone() };
+    for stop in 1.. {
+        let mut calls = 0;
+        let result = convert(&other, &mut |_| {
+            calls += 1;
+            if calls == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if result.is_ok() {
+            assert!(stop > 30, "every block was a place to cancel, there were {stop}");
+            break;
+        }
+        assert!(matches!(result, Err(ConvertError::Cancelled { .. })));
+        assert!(tree(&job.target) == old);
+        assert_eq!(fs::read_dir(folder.path().join("out")).expect("it is there").count(), 2);
+    }
+    assert!(tree(&job.target) != old);
+}
+
+#[test]
+fn a_package_is_not_put_in_the_place_of_another_folder_and_wants_a_length_that_the_model_has() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let job = package(folder.path(), TargetPrecision::Int8, System::MacOs14);
+    fs::create_dir_all(job.target.join("precious")).expect("it can be made");
+    assert!(matches!(run(&job), Err(ConvertError::BadTarget { .. })));
+    assert!(job.target.join("precious").exists());
+    fs::remove_dir_all(&job.target).expect("it can be removed");
+    let Format::Package(package) = job.format else { panic!("it is a package") };
+    let long = Package { length: NonZeroUsize::new(17).expect("it is not 0"), ..package };
+    let error = run(&Job { format: Format::Package(long), ..job.clone() }).expect_err("there are 16 positions");
+    assert!(matches!(&error, ConvertError::Unsupported { what, .. } if what.contains("17")), "{error}");
+    let deep = Package { layers: Package::PAPR_LAYERS, ..package };
+    let error = run(&Job { format: Format::Package(deep), ..job }).expect_err("there are 2 layers");
+    assert!(matches!(&error, ConvertError::Unsupported { what, .. } if what.contains('4')), "{error}");
+}
+
+#[test]
+fn four_bits_are_q4_k_where_rows_divide_q4_0_where_they_half_do_and_the_tokens_stay_at_eight() {
+    for (width, matrix, fell_back) in [(256, GgmlDType::Q4K, false), (64, GgmlDType::Q4_0, true)] {
+        let sample = Sample::bert(width, Dtype::F32);
+        let (folder, summary) = converted(&sample, TargetPrecision::FourBit);
+        let summary = summary.expect("it is sound");
+        let found = read(&target(folder.path()));
+        assert_eq!(found.tensors["token_embd.weight"].0, GgmlDType::Q8_0);
+        let (dtype, _, numbers) = &found.tensors["blk.0.attn_q.weight"];
+        let source = &sample.tensors["encoder.layer.0.attention.self.query.weight"].values;
+        let most = source.iter().fold(0.0_f32, |most, number| most.max(number.abs()));
+        assert_eq!(*dtype, matrix);
+        assert!(farthest(numbers, source) <= most / 7.0, "4 bits are about 16 steps from end to end");
+        let told = summary.tensors.iter().find(|tensor| tensor.name == "blk.0.attn_q.weight").expect("it is there");
+        assert_eq!(told.fell_back, fell_back);
+    }
 }

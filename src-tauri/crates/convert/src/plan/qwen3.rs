@@ -2,10 +2,14 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Blueprint, Part, Recognised, Role};
+use super::{Blueprint, Part, Recognised};
 use crate::configuration::Configuration;
 use crate::gguf::Value;
+use crate::package::architecture::{Architecture, Qwen3, Role};
 use crate::{ConvertError, Pooling};
+
+/// The table of tokens.
+const TOKENS: &str = "embed_tokens.weight";
 
 /// The sizes that shapes follow from.
 struct Sizes {
@@ -38,11 +42,27 @@ pub(super) fn blueprint(configuration: &Configuration) -> Result<Blueprint, Conv
             ("attention.key_length", Value::U32(sizes.head)),
             ("attention.value_length", Value::U32(sizes.head)),
             ("attention.layer_norm_rms_epsilon", Value::F32(epsilon)),
+            ("rope.dimension_count", Value::U32(sizes.head)),
             ("rope.freq_base", Value::F32(base)),
         ],
         parts: parts(&sizes),
+        vocabulary: sizes.vocabulary,
+        token_types: None,
         context,
+        sizes: Architecture::Qwen3(Qwen3 {
+            layers: sizes.layers as usize,
+            width: sizes.width as usize,
+            inner: sizes.inner as usize,
+            heads: sizes.heads as usize,
+            groups: sizes.kv_heads as usize,
+            head: sizes.head as usize,
+            vocabulary: sizes.vocabulary as usize,
+            positions: context as usize,
+            epsilon,
+            theta: base,
+        }),
         pooling: Some(Pooling::Last),
+        inexpressible: None,
         recognise,
     })
 }
@@ -89,10 +109,14 @@ fn parts(sizes: &Sizes) -> Vec<Part> {
     let (queries, keys) = (sizes.heads as usize * head, sizes.kv_heads as usize * head);
     let mut parts = Vec::new();
     let mut part = |source: String, target: String, shape: &[usize]| {
-        let role = if shape.len() == 2 { Role::Matrix } else { Role::Exact };
-        parts.push(Part { source, target, shape: shape.to_vec(), role });
+        let role = match shape.len() {
+            2 if source == TOKENS => Role::Tokens,
+            2 => Role::Matrix,
+            _ => Role::Exact,
+        };
+        parts.push(Part { source, target, shape: shape.to_vec(), skipped_rows: 0, role });
     };
-    part("embed_tokens.weight".into(), "token_embd.weight".into(), &[vocabulary, width]);
+    part(TOKENS.into(), "token_embd.weight".into(), &[vocabulary, width]);
     part("norm.weight".into(), "output_norm.weight".into(), &[width]);
     for layer in 0..sizes.layers {
         let mut part = |source: &str, target: &str, shape: &[usize]| {

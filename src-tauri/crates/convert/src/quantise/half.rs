@@ -5,7 +5,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::{OutOfRange, Quantiser};
 
-pub(super) struct F16;
+pub(crate) struct F16;
 
 /// Numbers converted at a time, small enough to stay in the first-level cache.
 const STEP: usize = 1024;

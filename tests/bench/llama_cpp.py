@@ -1,0 +1,166 @@
+"""Compares GGUF files of our converter in llama.cpp and in Embedbar: the same tokens, the same vectors.
+
+    llama_cpp.py --embedbar PROGRAM MODEL.gguf…
+
+For every text of `../truth/sentences.json` and every model (with its `tokenizer.json` beside it):
+
+- llama.cpp's tokens, by what the GGUF file says, are those of the `tokenizers` library by `tokenizer.json`. A text that
+  comes out otherwise is listed with its reason (`reason`); one without a reason is a failure.
+- llama.cpp's vector for the library's tokens, pooled as the GGUF file says, is Embedbar's for the text, by cosine. With 8-bit
+  weights llama.cpp rounds what it multiplies them with to 8 bits as well, which Embedbar does not for BERT: it is then as far
+  from Embedbar as it is from the F32 model, and farther from that than Embedbar is.
+
+llama.cpp comes from the package `xllamacpp` (requirements-llama-cpp.txt): its server, in this process, on a port of its own.
+What it is not: a measurement of speed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import unicodedata
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import xllamacpp
+from gguf import GGUFReader
+from tokenizers import Tokenizer
+
+SENTENCES = Path(__file__).resolve().parent.parent / "truth" / "sentences.json"
+ROOM = 8192
+LONGEST_WORD = 100
+"""Characters from which BERT's WordPiece gives up on a word; llama.cpp has no such limit."""
+FLOORS = {1: 0.9999, 7: 0.998}
+"""The lowest cosine for `general.file_type`: F16 and Q8_0."""
+QWEN_END = "<|endoftext|>"
+
+
+class LlamaCpp:
+    """One model in llama.cpp's server."""
+
+    def __init__(self, model: Path) -> None:
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(model)
+        parameters.embedding = True
+        parameters.warmup = False
+        parameters.n_parallel = 1
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = ROOM
+        parameters.cpuparams.n_threads = 1
+        self.server = xllamacpp.Server(parameters)
+
+    def post(self, path: str, body: dict) -> object:
+        """The server's answer."""
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(self.server.listening_address + path, data, {"content-type": "application/json"})
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def tokens(self, text: str) -> list[int]:
+        """The ids of `text` with special tokens around it; those that it spells out are recognised, as the library does."""
+        return self.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
+
+    def vector(self, ids: list[int]) -> list[float]:
+        """Pooled as the file says, divided by its length."""
+        return self.post("/embeddings", {"input": [ids]})[0]["embedding"][0]
+
+
+class Facts:
+    """What a GGUF file says."""
+
+    def __init__(self, model: Path) -> None:
+        reader = GGUFReader(model)
+        fields = reader.fields
+        self.kind = fields["tokenizer.ggml.model"].contents()
+        self.file_type = int(fields["general.file_type"].contents())
+        self.longest = int(fields["embedbar.max_tokens"].contents())
+        self.tensors = len(reader.tensors)
+
+
+def library_ids(model: Path, facts: Facts, texts: list[str]) -> list[list[int]]:
+    """Whole ids by the `tokenizers` library, with the end token that Qwen3-Embedding needs."""
+    tokenizer = Tokenizer.from_file(str(model.parent / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    rows = [tokenizer.encode(text).ids for text in texts]
+    end = tokenizer.token_to_id(QWEN_END)
+    if facts.kind == "gpt2":
+        rows = [row if row[-1:] == [end] else [*row, end] for row in rows]
+    return rows
+
+
+def cut(row: list[int], facts: Facts) -> list[int]:
+    """As Embedbar truncates: what ends a text stays."""
+    return row if len(row) <= facts.longest else [*row[: facts.longest - 1], row[-1]]
+
+
+def reason(kind: str, text: str) -> str | None:
+    """Why llama.cpp splits a text otherwise, where that is known; `src-tauri/crates/convert/src/tokenizer.rs` has the list."""
+    if kind == "gpt2" and unicodedata.normalize("NFC", text) != text:
+        return "llama.cpp does not compose characters (NFC) before it splits"
+    if kind != "bert":
+        return None
+    if max(map(len, text.split()), default=0) > LONGEST_WORD:
+        return f"a word has more than {LONGEST_WORD} characters"
+    if any(unicodedata.category(character) == "Mc" for character in text):
+        return "llama.cpp strips spacing marks (Mc) like accents; BERT strips only those without a width (Mn)"
+    if any("HANGUL SYLLABLE" in unicodedata.name(character, "") for character in text):
+        return "llama.cpp does not decompose Hangul syllables wholly (NFD)"
+    return None
+
+
+def embedbar_vectors(program: Path, model: Path, texts: list[str]) -> list[list[float]]:
+    """Embedbar's vectors, in a home that is thrown away."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [str(program), "--home", home, "--json", "embed", "--model", str(model), "--", *texts]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{program} failed with status {done.returncode}:\n{done.stderr.strip()}")
+    return [json.loads(line)["embedding"] for line in done.stdout.splitlines()]
+
+
+def compare(program: Path, model: Path, texts: list[str]) -> dict:
+    """Both comparisons of one model."""
+    facts = Facts(model)
+    expected = library_ids(model, facts, texts)
+    llama = LlamaCpp(model)
+    differ = []
+    for index, (text, ids) in enumerate(zip(texts, expected)):
+        found = llama.tokens(text)
+        if found != ids:
+            first = next((at for at, (a, b) in enumerate(zip(found, ids)) if a != b), min(len(found), len(ids)))
+            differ.append({
+                "text": index, "reason": reason(facts.kind, text), "begins": ascii(text[:60]), "at": first,
+                "llama_cpp": found[first : first + 6], "tokenizers": ids[first : first + 6],
+            })
+    theirs = np.array([llama.vector(cut(ids, facts)) for ids in expected])
+    ours = np.array(embedbar_vectors(program, model, texts))
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    cosines = (ours * theirs).sum(axis=1) / lengths
+    return {
+        "model": model.name, "tokenizer": facts.kind, "tensors": facts.tensors, "texts": len(texts),
+        "same_tokens": len(texts) - len(differ), "differ": differ, "floor": FLOORS[facts.file_type],
+        "lowest_cosine": float(cosines.min()), "of_text": int(cosines.argmin()), "mean_cosine": float(cosines.mean()),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--embedbar", type=Path, required=True, metavar="PROGRAM")
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.gguf")
+    arguments = parser.parse_args()
+    texts = [entry["text"] for entry in json.loads(SENTENCES.read_text(encoding="utf-8"))]
+    failed = False
+    for model in arguments.models:
+        result = compare(arguments.embedbar.resolve(), model.resolve(), texts)
+        print(json.dumps(result, indent=2))
+        unexplained = [entry["text"] for entry in result["differ"] if entry["reason"] is None]
+        if unexplained or result["lowest_cosine"] < result["floor"]:
+            print(f"FAILED: {model}: cosine {result['lowest_cosine']:.6f}, texts split otherwise: {unexplained}")
+            failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

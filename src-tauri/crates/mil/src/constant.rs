@@ -14,6 +14,9 @@ use crate::weight::{Source, Weight};
 /// Constants of at most so many elements are decoded once: norms, biases, rotary tables.
 const SMALL: usize = 1 << 16;
 
+/// Integers are decoded at once, so a constant may have so many of them: a mask for 8192 tokens.
+const INTEGERS: usize = 1 << 26;
+
 /// Something that an operation takes: in memory, or a weight in its file.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
@@ -126,6 +129,9 @@ pub(crate) fn value_of(value: &proto::Value, files: &WeightFiles) -> Result<Valu
     let blob = Blob::new(file, reference.offset, dtype, count_of(&shape).unwrap_or(usize::MAX))?;
     if dtype.class() == Class::Int && dtype.bits() > 16 {
         // Indices and shapes, which have to stay exact.
+        if blob.count() > INTEGERS {
+            return Err(fault("bad-value", format!("`{}` integers in one constant are not known", blob.count())));
+        }
         let mut numbers = vec![0; blob.count()];
         blob.integers(0, &mut numbers).map_err(|problem| fault("blob-offset", problem))?;
         return Tensor::new(dtype, shape, numbers.into())

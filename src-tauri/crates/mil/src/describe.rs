@@ -189,7 +189,7 @@ impl Package {
 }
 
 fn feature(described: &proto::FeatureDescription) -> Feature {
-    let kind = described.kind.clone().unwrap_or_default();
+    let kind = described.kind.as_deref().cloned().unwrap_or_default();
     let array = kind.multi_array.unwrap_or_default();
     let ranges = array.shape_range.map_or_else(Vec::new, |range| range.size_ranges);
     let range =

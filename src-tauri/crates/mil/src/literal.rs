@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::blob::unpack;
 use crate::element::ElementType;
 use crate::proto;
-use crate::tensor::{Data, Tensor, count_of};
+use crate::tensor::{Data, RANK, Tensor, count_of};
 
 /// The type of a value: its elements' type, and its shape, in which a flexible dimension is `None`.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -42,9 +42,6 @@ impl std::fmt::Display for TensorType {
         formatter.write_str("]")
     }
 }
-
-/// No tensor of Core ML has more dimensions.
-const RANK: usize = 16;
 
 /// Reads a declared type.
 pub(crate) fn tensor_type(declared: Option<&proto::ValueType>) -> Result<TensorType, String> {

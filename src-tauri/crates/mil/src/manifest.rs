@@ -176,6 +176,12 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_manifest_is_a_layout_or_an_error(text in prop_oneof![".{0,200}", "\\{(\"[a-zA-Z]{0,20}\":[0-9\"{}]{0,4},?){0,4}\\}"]) {
+            let folder = package(&text);
+            prop_assert!(read(folder.path()).is_err());
+        }
+
+        #[test]
         fn any_path_stays_within_or_is_an_error(path in "[a-z./~\\PC]{0,24}") {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let data = fs::canonicalize(folder.path()).expect("it is there");

@@ -12,7 +12,7 @@ use crate::manifest::{self, Layout};
 use crate::{MilError, proto};
 
 /// Real models have a few megabytes, also with several functions: their weights are in the weight file. A message can be
-/// made such that it takes a hundred times its size in memory, so the limit is near to what there is.
+/// made such that it takes fifty times its size in memory, so the limit is near to what there is.
 const MODEL_BYTES: u64 = 64 << 20;
 
 /// How a weight file is named in a model.

@@ -61,8 +61,9 @@ pub(crate) struct FeatureDescription {
     pub(crate) name: String,
     #[prost(string, tag = "2")]
     pub(crate) short_description: String,
-    #[prost(message, optional, tag = "3")]
-    pub(crate) kind: Option<FeatureType>,
+    // In a box, so that a message of many empty features takes little more memory than it has bytes.
+    #[prost(message, optional, boxed, tag = "3")]
+    pub(crate) kind: Option<Box<FeatureType>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -7,6 +7,9 @@ use half::f16;
 
 use crate::element::{Class, ElementType};
 
+/// No tensor of Core ML has more dimensions.
+pub(crate) const RANK: usize = 16;
+
 /// A tensor. Clones share their elements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -74,6 +77,9 @@ impl Tensor {
     }
 
     pub(crate) fn new(dtype: ElementType, shape: Vec<usize>, data: Data) -> Result<Self, String> {
+        if shape.len() > RANK {
+            return Err(format!("a shape of `{}` dimensions is not known", shape.len()));
+        }
         if count_of(&shape) != Some(data.len()) {
             return Err(format!("`{}` elements do not make the shape `{shape:?}`", data.len()));
         }

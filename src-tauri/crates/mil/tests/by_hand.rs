@@ -318,7 +318,7 @@ fn weights_that_are_a_link_to_another_place_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn whatever_the_bytes_there_is_an_error_or_a_result(

@@ -3,7 +3,7 @@
 use super::{Call, sized};
 use crate::constant::Value;
 use crate::element::ElementType;
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Data, RANK, Tensor};
 use crate::weight::{Weight, axis_of, strides};
 
 /// `$body`, which makes a vector from the elements `$values` of whatever type, as the data of a tensor.
@@ -302,6 +302,9 @@ pub(super) fn expand_dims(call: &Call) -> Result<Vec<Tensor>, String> {
     let x = call.tensor("x")?;
     let axes = call.integers("axes")?;
     let rank = x.shape().len() + axes.len();
+    if rank > RANK {
+        return Err(format!("a shape of `{rank}` dimensions is not known"));
+    }
     let mut axes = axes.into_iter().map(|axis| axis_of(axis, rank)).collect::<Result<Vec<_>, _>>()?;
     axes.sort_unstable();
     let mut shape = x.shape().to_vec();

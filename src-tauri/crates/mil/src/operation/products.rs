@@ -158,7 +158,7 @@ impl Matrix<'_> {
         let (rows, width) = self.extent();
         let fits = BLOCK_BYTES / size_of::<f32>() / width.max(1);
         let shared = rows.div_ceil(2 * THREADS).next_multiple_of(COLUMNS);
-        fits.min(shared).max(COLUMNS).min(rows.max(1))
+        fits.min(shared).clamp(1, rows.max(1))
     }
 }
 
@@ -369,7 +369,10 @@ pub(super) fn convolution(call: &Call) -> Result<Vec<Tensor>, String> {
 
 pub(super) fn attention(call: &Call) -> Result<Vec<Tensor>, String> {
     let (query, key, value) = (call.tensor("query")?, call.tensor("key")?, call.tensor("value")?);
-    let width = *query.shape().last().ok_or("`query` is a scalar")?;
+    let [_, .., width] = *query.shape() else { return Err(format!("`query` has the shape `{:?}`", query.shape())) };
+    if key.shape().len() != query.shape().len() || value.shape().len() != query.shape().len() {
+        return Err("its inputs are of different ranks".to_owned());
+    }
     let (shape, mut scores) =
         product((query.shape(), floats(&query, "query")?), (key.shape(), floats(&key, "key")?), false, true)?;
     let scale = 1.0 / (width as f32).sqrt();

@@ -148,6 +148,11 @@ impl Engine {
         self.backend.name()
     }
 
+    /// The recipe that this model applies where nobody asks for another one: the one built into a package, else its own.
+    pub fn own_recipe(&self) -> RecipeName {
+        self.backend.built_in_recipe().unwrap_or(RecipeName::Native)
+    }
+
     /// The recipe of that name for this model.
     pub fn recipe(&self, name: RecipeName) -> Recipe {
         Recipe::of(name, &self.facts)

@@ -28,6 +28,7 @@ impl Interpreted {
     /// Reads the package at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {
         let failed = |error: MilError| EngineError::corrupt(path, error);
+        path.metadata().map_err(|error| EngineError::reading(path, error))?;
         let package = Package::open(path).map_err(failed)?;
         let interface = package.embedding_interface(None).map_err(failed)?;
         if interface.per_token {

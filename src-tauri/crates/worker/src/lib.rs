@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
 
-use embedbar_contract::{Failure, FailureCode, RecipeName};
+use embedbar_contract::{Failure, FailureCode};
 use embedbar_engine::Engine;
 use embedbar_wire::frame::floats_to_bytes;
 use embedbar_wire::worker::{Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
@@ -65,7 +65,7 @@ fn answer(model: &mut Option<Engine>, request: ToWorker) -> Frame<FromWorker> {
         ToWorker::Load(load) => match open(&load) {
             Ok(engine) => {
                 let loaded = Loaded {
-                    generation: engine.generation(RecipeName::Native),
+                    generation: engine.generation(engine.own_recipe()),
                     dims: engine.dims(),
                     max_tokens: engine.max_tokens(),
                     backend: engine.backend(),

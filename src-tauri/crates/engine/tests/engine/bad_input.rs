@@ -213,7 +213,11 @@ fn weights_quantised_by_other_tools_are_refused_by_name() {
 
 #[cfg(not(target_os = "macos"))]
 #[test]
-fn a_core_ml_package_says_that_it_needs_macos() {
-    let failed = failure(Path::new("/x/Qwen3.mlpackage"), "Qwen3.mlpackage");
-    assert_eq!(failed.code, FailureCode::ModelUnsupported);
+fn a_core_ml_package_that_is_missing_or_is_none_is_named() {
+    let missing = failure(Path::new("/x/Qwen3.mlpackage"), "Qwen3.mlpackage");
+    assert_eq!(missing.code, FailureCode::ModelInvalid);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let package = folder.path().join("empty.mlpackage");
+    std::fs::create_dir(&package).expect("it can be made");
+    assert_eq!(failure(&package, "empty.mlpackage").code, FailureCode::ModelInvalid);
 }

@@ -69,6 +69,7 @@ mod macos {
         model: CoreMLModelWithState,
         length: usize,
         dims: usize,
+        precision: Precision,
     }
 
     // No `unsafe impl Send`: the binding declares its model `Send` itself.
@@ -84,7 +85,7 @@ mod macos {
             let model = CoreMLModelWithState::new(file_url(text), options)
                 .load()
                 .map_err(|error| EngineError::corrupt(path, error))?;
-            let mut package = Self { path: path.to_path_buf(), model, length: 0, dims: 0 };
+            let mut package = Self { path: path.to_path_buf(), model, length: 0, dims: 0, precision: PRECISION };
             package.length = package.probe_length()?;
             let failed = |error: BackendError| EngineError::Backend { path: path.to_path_buf(), source: error };
             let one = package.predict(&[1], 1).map_err(failed)?;
@@ -108,7 +109,7 @@ mod macos {
 
         /// What its weights are stored as.
         pub(crate) fn precision(&self) -> Precision {
-            PRECISION
+            self.precision
         }
 
         /// The package's program and weights, for its revision.

@@ -114,9 +114,7 @@ mod macos {
 
         /// The package's program and weights, for its revision.
         pub(crate) fn files(&self) -> Result<Vec<Mapped>, EngineError> {
-            let data = self.path.join("Data").join("com.apple.CoreML");
-            let paths = ["model.mlmodel", "weights/weight.bin"].map(|name| data.join(name));
-            paths.iter().filter(|path| path.exists()).map(|path| Mapped::open(path)).collect()
+            Mapped::of_package(&self.path)
         }
 
         fn probe_length(&mut self) -> Result<usize, EngineError> {

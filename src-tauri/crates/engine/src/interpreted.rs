@@ -73,9 +73,7 @@ impl Interpreted {
 
     /// The package's program and weights, for its revision.
     pub(crate) fn files(&self) -> Result<Vec<Mapped>, EngineError> {
-        let data = self.path.join("Data").join("com.apple.CoreML");
-        let paths = ["model.mlmodel", "weights/weight.bin"].map(|name| data.join(name));
-        paths.iter().filter(|path| path.exists()).map(|path| Mapped::open(path)).collect()
+        Mapped::of_package(&self.path)
     }
 
     fn vector(&self, ids: &[u32], text: usize) -> Result<Vec<f32>, BackendError> {

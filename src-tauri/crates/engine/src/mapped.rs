@@ -39,6 +39,13 @@ impl Mapped {
         Ok(Self { path: path.to_path_buf(), map })
     }
 
+    /// Maps the program and the weights of the Core ML package at `path`, those of them that it has.
+    pub(crate) fn of_package(path: &Path) -> Result<Vec<Self>, EngineError> {
+        let data = path.join("Data").join("com.apple.CoreML");
+        let paths = ["model.mlmodel", "weights/weight.bin"].map(|name| data.join(name));
+        paths.iter().filter(|path| path.exists()).map(|path| Self::open(path)).collect()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

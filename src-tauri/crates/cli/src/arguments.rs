@@ -145,6 +145,18 @@ pub(crate) struct Convert {
     /// [default: 128, papr: 32]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub(crate) lengths: Vec<NonZeroUsize>,
+    /// The least mean cosine between the new model's vectors and the source's that is accepted; 0 accepts any
+    /// [default: 0.999 in 16 bits, 0.99 in 8, 0.95 in 4]
+    #[arg(long, value_name = "COSINE", value_parser = cosine)]
+    pub(crate) floor: Option<f64>,
+    /// Do not test the new model and do not compare it with its source
+    #[arg(long, conflicts_with = "floor")]
+    pub(crate) no_certificate: bool,
+}
+
+fn cosine(text: &str) -> Result<f64, String> {
+    let cosine = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.0..=1.0).contains(&cosine) { Ok(cosine) } else { Err(format!("`{text}` is not between 0 and 1")) }
 }
 
 /// What weights are stored as; clap sees to it that one is chosen at most.

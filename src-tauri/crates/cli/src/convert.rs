@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use embedbar_certify::{Certificate, Certifier, Outcome, Phase};
 use embedbar_contract::Failure;
 use embedbar_convert::{Format, Job, NEURAL_ENGINE_BYTES, Package, Pooling, Summary, System, TargetPrecision};
 use serde_json::json;
@@ -30,29 +31,51 @@ pub(crate) async fn run(convert: Convert, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn convert_all(convert: &Convert, as_json: bool, stop: &AtomicBool) -> anyhow::Result<()> {
+    let mut certifier = Certifier::new(convert.floor);
     for job in jobs(convert)? {
         warn(&job);
         let started = Instant::now();
-        let mut progress = Progress::default();
-        let summary = embedbar_convert::convert(&job, &mut |step| {
-            progress.show(&describe(&step, started));
+        let mut shown = Shown::new();
+        let mut told = |step| {
+            shown.step(&step);
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .map_err(Failure::from)?;
-        drop(progress);
-        report(&job, &summary, started.elapsed().as_secs_f64(), as_json)?;
+        };
+        let (summary, certified) = if convert.no_certificate {
+            let mut told = |step| told(embedbar_certify::Progress::from(step));
+            (embedbar_convert::convert(&job, &mut told).map_err(Failure::from)?, None)
+        } else {
+            let Outcome { summary, certificate, .. } = certifier.convert(&job, &mut told).map_err(Failure::from)?;
+            (summary, Some(certificate))
+        };
+        drop(shown);
+        report(&job, &summary, certified.as_ref(), started.elapsed().as_secs_f64(), as_json)?;
     }
     Ok(())
 }
 
-/// How far it is, how fast, how long still, and at what.
-fn describe(step: &embedbar_convert::Progress, started: Instant) -> String {
-    let (done, total) = (output::bytes(Some(step.bytes_done)), output::bytes(Some(step.bytes_total)));
-    let seconds = started.elapsed().as_secs_f64();
-    let rate = step.bytes_done as f64 / seconds.max(1e-3);
-    let left = (step.bytes_total - step.bytes_done) as f64 / rate.max(1.0);
-    let what = if step.tensor.is_empty() { "reading back what was written" } else { &step.tensor };
-    format!("{done} of {total}, {}/s, {left:.0} s left: {what}", output::bytes(Some(rate as u64)))
+/// How far it is, how fast, how long still, and at what. Converting and reading back are counted together.
+struct Shown {
+    line: Progress,
+    phase: Phase,
+    since: Instant,
+}
+
+impl Shown {
+    fn new() -> Self {
+        Self { line: Progress::default(), phase: Phase::Converting, since: Instant::now() }
+    }
+
+    fn step(&mut self, step: &embedbar_certify::Progress) {
+        if step.phase != self.phase && step.phase != Phase::ReadingBack {
+            self.since = Instant::now();
+        }
+        self.phase = step.phase;
+        let (done, total) = (output::bytes(Some(step.bytes_done)), output::bytes(Some(step.bytes_total)));
+        let rate = step.bytes_done as f64 / self.since.elapsed().as_secs_f64().max(1e-3);
+        let left = (step.bytes_total - step.bytes_done) as f64 / rate.max(1.0);
+        let (rate, what) = (output::bytes(Some(rate as u64)), step.phase.sentence());
+        self.line.show(&format!("{what}: {done} of {total}, {rate}/s, {left:.0} s left {}", step.tensor));
+    }
 }
 
 /// What a person should know before they wait.
@@ -65,7 +88,13 @@ fn warn(job: &Job) {
     }
 }
 
-fn report(job: &Job, summary: &Summary, seconds: f64, as_json: bool) -> anyhow::Result<()> {
+fn report(
+    job: &Job,
+    summary: &Summary,
+    certificate: Option<&Certificate>,
+    seconds: f64,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let too_large = matches!(job.format, Format::Package(_)) && summary.bytes_written > NEURAL_ENGINE_BYTES;
     let fell_back: Vec<&str> =
         summary.tensors.iter().filter(|tensor| tensor.fell_back).map(|tensor| tensor.name.as_str()).collect();
@@ -82,11 +111,15 @@ fn report(job: &Job, summary: &Summary, seconds: f64, as_json: bool) -> anyhow::
             "tokenizer_left_out": summary.tokenizer_left_out,
             "fell_back": fell_back,
             "neural_engine": !too_large,
+            "certificate": certificate.map(certified).transpose()?,
         }));
     }
     let (read, written) = (output::bytes(Some(summary.bytes_read)), output::bytes(Some(summary.bytes_written)));
     let (path, sha256) = (job.target.display(), &summary.output_sha256);
     output::line(&format!("{path}: {written} from {read} in {seconds:.1} s, sha256 {sha256}"));
+    if let Some(certificate) = certificate {
+        output::line(&sentence(certificate));
+    }
     if !fell_back.is_empty() {
         eprintln!(
             "note: {} tensors are stored wider than asked, because their rows do not divide into blocks",
@@ -103,6 +136,31 @@ fn report(job: &Job, summary: &Summary, seconds: f64, as_json: bool) -> anyhow::
         );
     }
     Ok(())
+}
+
+/// A certificate without the vectors that it keeps.
+pub(crate) fn certified(certificate: &Certificate) -> anyhow::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(certificate)?;
+    value.as_object_mut().and_then(|fields| fields.remove("source_vectors"));
+    Ok(value)
+}
+
+fn sentence(certificate: &Certificate) -> String {
+    let Certificate { agreement, probes, raised, floor, certification_ms, .. } = certificate;
+    let raised = match raised.len() {
+        0 => String::new(),
+        1 => "; the matrix that lost most is stored in 8 bits".to_owned(),
+        count => format!("; the {count} matrices that lost most are stored in 8 bits"),
+    };
+    let asked = if *floor == 0.0 { "; no floor was asked for" } else { "" };
+    format!(
+        "certificate: against the source on {probes} texts the mean cosine is {:.4} (least {:.4}), {:.1} % of the ten nearest are the \
+         same{raised}{asked}; it took {:.1} s",
+        agreement.mean_cosine,
+        agreement.least_cosine,
+        agreement.top_10_overlap * 100.0,
+        certification_ms / 1e3
+    )
 }
 
 /// What was written on the command line, as jobs.

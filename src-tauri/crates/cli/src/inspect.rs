@@ -4,11 +4,13 @@
 
 use std::path::Path;
 
+use embedbar_certify::Certificate;
 use embedbar_contract::{Failure, FailureCode, RecipeName};
 use embedbar_engine::Engine;
 use embedbar_mil::{Lengths, Package};
 use serde_json::{Value, json};
 
+use crate::convert::certified;
 use crate::output;
 
 pub(crate) fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
@@ -17,7 +19,11 @@ pub(crate) fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
         return Err(failure.hint("Name a `.mlpackage`, a `.gguf` file or the folder of a checkpoint.").into());
     }
     let is_package = path.join("Manifest.json").is_file();
-    let told = if is_package { package(path)? } else { model(path)? };
+    let mut told = if is_package { package(path)? } else { model(path)? };
+    told["certificate"] = match Certificate::beside(path).map_err(Failure::from)? {
+        Some(certificate) if certificate.is_of(path) => certified(&certificate)?,
+        _ => Value::Null,
+    };
     if as_json {
         return output::json(&told);
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::output::Partial;
+use crate::output;
 use crate::sidecar::TOKENIZER;
 use crate::{CONVERTER, ConvertError, Job, Pooling, TargetPrecision, convert, stream};
 
@@ -128,10 +128,7 @@ fn artifact(folder: &Path, name: &str) -> Result<Artifact, ConvertError> {
 fn write(provenance: &Provenance, path: &Path) -> Result<(), ConvertError> {
     let mut text = serde_json::to_string_pretty(provenance).expect("plain structs become JSON. This is a bug.");
     text.push('\n');
-    let mut partial = Partial::create(path, text.len() as u64)?;
-    partial.append(text.as_bytes())?;
-    partial.sync()?;
-    partial.commit()
+    output::place(path, text.as_bytes())
 }
 
 #[cfg(test)]

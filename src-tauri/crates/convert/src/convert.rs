@@ -7,24 +7,36 @@ mod folder;
 mod rows;
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
 use crate::configuration::Configuration;
 use crate::job::Format;
+use crate::output::{Partial, Staged};
 use crate::plan::Model;
+use crate::sidecar::Sidecar;
 use crate::{ConvertError, Job, Progress, Summary};
 
 /// What targets record as their maker. The number is raised whenever the same checkpoint gives other bytes; it is not the
 /// program's version, so that a release which changes nothing here does not change every model's revision.
 pub const CONVERTER: &str = "embedbar-convert 2";
 
+/// Behind the name of a model that was made and did not pass.
+pub const QUARANTINED: &str = ".quarantined";
+
 const SHA256_DIGITS: usize = 64;
 
-/// Converts a checkpoint.
+/// Converts a checkpoint and puts the result in the target's place.
 ///
 /// `progress` is called after each block; [`ControlFlow::Break`] cancels. Whatever goes wrong, the target is as it was.
 pub fn convert(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Summary, ConvertError> {
+    prepare(job, progress)?.commit()
+}
+
+/// Converts a checkpoint and leaves the result, complete and on the disk, under a hidden name for a caller to judge.
+///
+/// Otherwise as [`convert()`].
+pub fn prepare(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Prepared, ConvertError> {
     let name = check_target(&job.target, job.format)?;
     let name = job.name.as_deref().unwrap_or(name);
     let configuration = Configuration::open(&job.source)?;
@@ -34,6 +46,65 @@ pub fn convert(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>)
     match job.format {
         Format::Gguf => file::make(job, name, &checkpoint, &model, meter),
         Format::Package(target) => folder::make(job, target, name, &checkpoint, &model, meter),
+    }
+}
+
+/// A finished conversion whose target is as it was. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Prepared {
+    summary: Summary,
+    made: Made,
+    sidecar: Sidecar,
+}
+
+#[derive(Debug)]
+enum Made {
+    File(Partial),
+    Folder(Staged),
+}
+
+impl Prepared {
+    /// What the conversion did.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Where the result is: a GGUF file or the folder of a package, under a name that does not say which.
+    pub fn path(&self) -> &Path {
+        match &self.made {
+            Made::File(partial) => partial.path(),
+            Made::Folder(staged) => staged.path(),
+        }
+    }
+
+    /// Puts the result in the target's place, and the tokenizer beside it.
+    pub fn commit(self) -> Result<Summary, ConvertError> {
+        self.sidecar.place()?;
+        self.made.commit()?;
+        Ok(self.summary)
+    }
+
+    /// Puts the result beside the target under a name that nothing loads, [`QUARANTINED`] behind the target's, and gives that.
+    /// The target stays as it was.
+    pub fn set_aside(mut self, target: &Path) -> Result<PathBuf, ConvertError> {
+        let mut name = target.as_os_str().to_owned();
+        name.push(QUARANTINED);
+        let aside = PathBuf::from(name);
+        match &mut self.made {
+            Made::File(partial) => partial.rename_to(aside.clone()),
+            Made::Folder(staged) => staged.rename_to(aside.clone()),
+        }
+        self.made.commit()?;
+        Ok(aside)
+    }
+}
+
+impl Made {
+    fn commit(self) -> Result<(), ConvertError> {
+        match self {
+            Self::File(partial) => partial.commit(),
+            Self::Folder(staged) => staged.commit(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is asked of the converter and what it answers. No behaviour.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -15,6 +16,16 @@ pub enum TargetPrecision {
     /// integers with a scale for every 32 from then on; reported to be badly wrong on real Macs, so an experiment. The table of
     /// tokens stays 8-bit.
     FourBit,
+}
+
+impl TargetPrecision {
+    /// What a matrix is stored as that loses too much in 4 bits.
+    pub(crate) fn raised(self) -> Self {
+        match self {
+            Self::FourBit => Self::Int8,
+            other => other,
+        }
+    }
 }
 
 /// What is made.
@@ -101,13 +112,22 @@ pub struct Job {
     pub max_tokens: Option<usize>,
     /// The model's name as the file records it; by default the target's file name without its suffix.
     pub name: Option<String>,
+    /// Matrices that are stored in 8 bits although 4 are asked for, by the names that [`TensorSummary::part`] gives: those
+    /// that lost most. Of no effect with another precision.
+    pub raised: BTreeSet<String>,
 }
 
 impl Job {
     /// A GGUF file with everything else as the checkpoint says.
     pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>, precision: TargetPrecision) -> Self {
         let (source, target, format) = (source.into(), target.into(), Format::Gguf);
-        Self { source, target, format, precision, pooling: None, max_tokens: None, name: None }
+        let raised = BTreeSet::new();
+        Self { source, target, format, precision, pooling: None, max_tokens: None, name: None, raised }
+    }
+
+    /// What the part of that name is stored as.
+    pub(crate) fn precision_of(&self, part: &str) -> TargetPrecision {
+        if self.raised.contains(part) { self.precision.raised() } else { self.precision }
     }
 }
 
@@ -151,6 +171,8 @@ pub struct Summary {
 /// One tensor of the target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TensorSummary {
+    /// The part of the model that it is, by the name that models of its family have for it; see [`crate::Source`].
+    pub part: String,
     /// Its name in the target.
     pub name: String,
     /// Its name in the source.
@@ -163,4 +185,11 @@ pub struct TensorSummary {
     pub bytes: u64,
     /// Whether it is stored wider than asked because its rows do not divide into whole blocks.
     pub fell_back: bool,
+}
+
+impl TensorSummary {
+    /// Whether its numbers have 4 bits.
+    pub fn is_four_bit(&self) -> bool {
+        matches!(self.stored_as, "Q4_0" | "Q4_K" | "PALETTE4" | "INT4")
+    }
 }

@@ -31,12 +31,15 @@ mod quantise;
 #[cfg(test)]
 mod samples;
 mod sidecar;
+mod source;
 mod stream;
 mod tokenizer;
 
-pub use convert::{CONVERTER, convert};
+pub use convert::{CONVERTER, Prepared, QUARANTINED, convert, prepare};
 pub use error::ConvertError;
 pub use job::{Format, Job, Package, Pooling, Progress, Summary, System, TargetPrecision, TensorSummary};
-pub use output::sweep;
+pub use output::{place, sweep};
 pub use package::NEURAL_ENGINE_BYTES;
+pub use package::architecture::{Activation, Architecture, Bert, Qwen3};
+pub use source::Source;
 pub use stream::BLOCK_BYTES;

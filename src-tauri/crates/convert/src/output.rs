@@ -70,6 +70,16 @@ impl Partial {
         Ok((&self.file, &self.path))
     }
 
+    /// Where it is until it is complete.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has [`Self::commit`] give it another name in the same folder.
+    pub(crate) fn rename_to(&mut self, target: PathBuf) {
+        self.target = target;
+    }
+
     /// Puts the file, which must have been [synced](Self::sync), in the target's place.
     pub(crate) fn commit(mut self) -> Result<(), ConvertError> {
         fs::rename(&self.path, &self.target).map_err(|source| self.writer().failed(source))?;
@@ -127,6 +137,11 @@ impl Staged {
     /// Where it is until it is complete.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Has [`Self::commit`] give it another name in the same folder.
+    pub(crate) fn rename_to(&mut self, target: PathBuf) {
+        self.target = target;
     }
 
     /// A new file in it, for writing at any place; folders on the way are made.
@@ -243,6 +258,14 @@ pub(crate) fn writing<T>(
         let outcome = work(&Sink { sender });
         thread.join().expect("the writer does not panic. This is a bug.").and(outcome)
     })
+}
+
+/// Writes a small file that appears under its name whole or not at all.
+pub fn place(path: &Path, bytes: &[u8]) -> Result<(), ConvertError> {
+    let mut partial = Partial::create(path, bytes.len() as u64)?;
+    partial.append(bytes)?;
+    partial.sync()?;
+    partial.commit()
 }
 
 /// Removes what killed conversions have left in `folder`. What is being written stays.

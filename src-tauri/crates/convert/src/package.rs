@@ -23,7 +23,7 @@ mod message;
 mod norm;
 pub(crate) mod options;
 mod pooling;
-mod program;
+pub(crate) mod program;
 mod qwen3;
 pub(crate) mod segment;
 #[cfg(test)]
@@ -100,7 +100,7 @@ impl PackagePlan {
             return Err(PackageError::TooFewLayers { wanted, layers });
         }
         let weights = architecture.weights();
-        let mut builder = Builder::new(options.target, options.precision, weights.clone());
+        let mut builder = Builder::new(options.target, options.precision, options.raised.clone(), weights.clone());
         let (ids, mask) = (builder.input(IDS, &[1, length]), builder.input(MASK, &[1, length]));
         let hidden = match architecture {
             Architecture::Bert(model) => bert::hidden(&mut builder, model, &ids, &mask, wanted),
@@ -137,7 +137,7 @@ impl PackagePlan {
     }
 
     fn metadata(&self, source_sha256: &str) -> Metadata {
-        let Options { target, precision, length, recipe, name, licence } = &self.options;
+        let Options { target, precision, length, recipe, name, licence, .. } = &self.options;
         let pooling = match recipe.pooling {
             Pooling::Mean => "mean",
             Pooling::Cls => "cls",

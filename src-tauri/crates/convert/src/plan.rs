@@ -124,8 +124,13 @@ impl Model {
 
     /// How hidden states become one vector: what the job says, else the checkpoint, else the family.
     pub(crate) fn pooling(&self, job: &Job) -> Result<Pooling, ConvertError> {
-        let said = job.pooling.or(configuration::pooling(&self.folder)?).or(self.blueprint.pooling);
+        let said = job.pooling.or(self.said_pooling()?);
         said.ok_or_else(|| ConvertError::UnknownPooling { path: self.folder.clone() })
+    }
+
+    /// What the checkpoint says about pooling, else its family.
+    pub(crate) fn said_pooling(&self) -> Result<Option<Pooling>, ConvertError> {
+        Ok(configuration::pooling(&self.folder)?.or(self.blueprint.pooling))
     }
 
     /// The most tokens of a text that the target says to read.
@@ -141,6 +146,8 @@ impl Model {
 
 /// One tensor of a GGUF file.
 pub(crate) struct Planned {
+    /// Its canonical name.
+    pub(crate) part: String,
     /// Its name in the target.
     pub(crate) name: String,
     /// Where it comes from.
@@ -201,7 +208,7 @@ impl Plan {
             let row = tensor.row_length();
             let (quantiser, fell_back) = match part.role {
                 Role::Tokens => quantise::for_tokens(job.precision, row),
-                Role::Matrix => quantise::for_matrix(job.precision, row),
+                Role::Matrix => quantise::for_matrix(job.precision_of(&part.source), row),
                 Role::Exact => (quantise::exact(), false),
             };
             let mut shape = tensor.shape.clone();
@@ -211,8 +218,8 @@ impl Plan {
             let skipped_rows = part.skipped_rows;
             let rows = tensor.rows() - skipped_rows;
             let bytes = (rows * (row / quantiser.block())) as u64 * quantiser.block_bytes() as u64;
-            let name = part.target.clone();
-            tensors.push(Planned { name, place, shape, skipped_rows, quantiser, fell_back, offset: end, bytes });
+            let (part, name) = (part.source.clone(), part.target.clone());
+            tensors.push(Planned { part, name, place, shape, skipped_rows, quantiser, fell_back, offset: end, bytes });
             end = gguf::aligned(end + bytes);
         }
         Ok(Self { metadata, tensors, tokenizer_left_out, data_bytes: end, pooling, max_tokens })

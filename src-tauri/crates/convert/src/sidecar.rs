@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::output::{Partial, folder_of};
+use crate::output::{self, folder_of};
 use crate::{ConvertError, stream};
 
 /// The name that the engine looks for.
@@ -14,6 +14,7 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// A tokenizer that is to lie beside a target.
+#[derive(Debug)]
 pub(crate) struct Sidecar {
     path: PathBuf,
     /// `None` where the same bytes are there already.
@@ -43,10 +44,7 @@ impl Sidecar {
     /// Places it.
     pub(crate) fn place(&self) -> Result<(), ConvertError> {
         let Some(bytes) = &self.bytes else { return Ok(()) };
-        let mut partial = Partial::create(&self.path, self.bytes())?;
-        partial.append(bytes)?;
-        partial.sync()?;
-        partial.commit()
+        output::place(&self.path, bytes)
     }
 }
 

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::mlx::Companion;
 use crate::checkpoint::{Checkpoint, Content, Shard, Tensor};
+use crate::decode::{Decoder, NotFinite, PackedRow};
 use crate::plan::Place;
 use crate::{ConvertError, cache};
 
@@ -35,6 +36,29 @@ pub(crate) struct Block {
     pub(crate) bytes: Vec<u8>,
     /// The scales and the biases of the rows, where they are packed integers.
     pub(crate) companions: [Vec<u8>; 2],
+}
+
+impl Block {
+    /// The numbers of a row of `tensor`, counted from the block's first one.
+    pub(crate) fn row<'a>(
+        &self,
+        tensor: &Tensor,
+        row: usize,
+        decoder: &'a mut Decoder,
+    ) -> Result<&'a [f32], NotFinite> {
+        let of_row = |bytes: usize| row * bytes..(row + 1) * bytes;
+        let integers = &self.bytes[of_row(tensor.row_bytes())];
+        match &tensor.content {
+            Content::Numbers(dtype) => decoder.row(*dtype, integers),
+            Content::Affine(affine) => {
+                let groups = tensor.row_length() / affine.packing.group;
+                let [scales, biases] = [(&affine.scales, 0), (&affine.biases, 1)]
+                    .map(|(companion, which)| &self.companions[which][of_row(groups * companion.dtype.bitsize() / 8)]);
+                decoder.affine(affine, PackedRow { integers, scales, biases })
+            }
+            Content::Companion => unreachable!("a companion is no part of a plan. This is a bug."),
+        }
+    }
 }
 
 /// The sha256 of a checkpoint's weight files.
@@ -81,23 +105,25 @@ pub(crate) fn rows(
     place: Place,
     mut take: impl FnMut(&Block) -> Result<(), ConvertError>,
 ) -> Result<(), ConvertError> {
-    let (shard, tensor) = (place.shard(checkpoint), place.tensor(checkpoint));
-    let row_bytes = tensor.row_bytes();
-    let mut bytes = Vec::new();
+    let tensor = place.tensor(checkpoint);
     let mut first_row = 0;
     while first_row < tensor.rows() {
-        let rows = rows_per_block(row_bytes).min(tensor.rows() - first_row);
-        bytes.resize(rows * row_bytes, 0);
-        let offset = tensor.offset + (first_row * row_bytes) as u64;
-        shard.file.read_exact_at(&mut bytes, offset).map_err(ConvertError::reading(&shard.path))?;
-        cache::forget(&shard.file, offset, bytes.len() as u64);
-        let companions = companions(checkpoint, tensor, first_row..first_row + rows)?;
-        let block = Block { wanted: None, first_row, bytes, companions };
-        take(&block)?;
-        bytes = block.bytes;
+        let rows = rows_per_block(tensor.row_bytes()).min(tensor.rows() - first_row);
+        take(&some_rows(checkpoint, place, first_row..first_row + rows)?)?;
         first_row += rows;
     }
     Ok(())
+}
+
+/// Some rows of a tensor.
+pub(crate) fn some_rows(checkpoint: &Checkpoint, place: Place, rows: Range<usize>) -> Result<Block, ConvertError> {
+    let (shard, tensor) = (place.shard(checkpoint), place.tensor(checkpoint));
+    let mut bytes = vec![0; rows.len() * tensor.row_bytes()];
+    let offset = tensor.offset + (rows.start * tensor.row_bytes()) as u64;
+    shard.file.read_exact_at(&mut bytes, offset).map_err(ConvertError::reading(&shard.path))?;
+    cache::forget(&shard.file, offset, bytes.len() as u64);
+    let companions = companions(checkpoint, tensor, rows.clone())?;
+    Ok(Block { wanted: None, first_row: rows.start, bytes, companions })
 }
 
 /// Rows that a block holds: an even number of them where there is room for two, so that rows of half bytes fill whole ones.

@@ -25,16 +25,13 @@ use crate::{
     recipe::{Pooling, Prompts, Recipe},
     revision::revision,
     sidecar::Sidecar,
-    tokens::{self, Demands, TextTokenizer, Tokens},
+    tokens::{self, Demands, TextEnd, TextTokenizer, Tokens},
     weights::{Weights, weight},
 };
 
 /// Qwen3-Embedding's own instruction for queries, for files that carry no prompts (GGUF).
 const QWEN3_QUERY: &str =
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
-
-/// The token that ends a text of Qwen3-Embedding. `tokenizer_config.json` may name another one; it does not count.
-const QWEN3_END: &str = "<|endoftext|>";
 
 /// One loaded model: tokenizer, backend and what recipes need to know.
 pub struct Engine {
@@ -90,8 +87,8 @@ impl Engine {
             rows: Some(bert::vocabulary(&weights)?),
             max_tokens: facts.max_tokens,
             end: match &facts.family {
-                Family::Qwen3(facts) => Some((QWEN3_END, facts.end)),
-                _ => None,
+                Family::Qwen3(facts) => TextEnd::qwen3(facts.end),
+                _ => TextEnd::Tokenizer,
             },
         };
         let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands)?;
@@ -120,7 +117,7 @@ impl Engine {
         };
         let tokenizer_path = folder.join("tokenizer.json");
         let bytes = tokens::read_bytes(&tokenizer_path)?;
-        let demands = Demands { rows: None, max_tokens: facts.max_tokens, end: None };
+        let demands = Demands { rows: None, max_tokens: facts.max_tokens, end: TextEnd::Tokenizer };
         let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands)?;
         let revision = revision(&package.files()?, &bytes, &facts);
         let precision = package.precision();

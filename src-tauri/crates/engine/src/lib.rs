@@ -31,6 +31,7 @@ mod qwen3;
 mod recipe;
 mod revision;
 mod sidecar;
+mod tensor_rows;
 mod tokens;
 mod weights;
 
@@ -38,3 +39,5 @@ pub use backend::{Backend, BackendError, BatchShape, Output, PaddedBatch};
 pub use engine::{Batch, Engine};
 pub use error::EngineError;
 pub use recipe::{Padding, Pooling, Prompts, Recipe};
+pub use tensor_rows::TensorRows;
+pub use tokens::{TextEnd, token_ids};

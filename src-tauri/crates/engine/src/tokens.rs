@@ -43,8 +43,50 @@ pub(crate) struct Demands {
     pub(crate) rows: Option<usize>,
     /// The most tokens of a text.
     pub(crate) max_tokens: usize,
-    /// The token that must end every text, by name and by id; the first that exists counts.
-    pub(crate) end: Option<(&'static str, Option<u32>)>,
+    /// What ends every text.
+    pub(crate) end: TextEnd,
+}
+
+/// The token that ends a text of Qwen3-Embedding. `tokenizer_config.json` may name another one; it does not count.
+const QWEN3_END: &str = "<|endoftext|>";
+
+/// What ends every text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TextEnd {
+    /// Whatever the tokenizer puts there.
+    Tokenizer,
+    /// A token, whether the tokenizer puts it there or not.
+    Token {
+        /// Its name.
+        name: &'static str,
+        /// Its id by the model's configuration; it counts where the tokenizer does not know the name.
+        configured: Option<u32>,
+    },
+}
+
+impl TextEnd {
+    /// That of Qwen3-Embedding; `configured` is the end token's id by the model's configuration.
+    pub fn qwen3(configured: Option<u32>) -> Self {
+        Self::Token { name: QWEN3_END, configured }
+    }
+}
+
+/// Token ids of each text by the tokenizer file at `path`, as an [`Engine`](crate::Engine) has them: special tokens included, at
+/// most `max_tokens`. `rows` is the length of the model's table of tokens.
+pub fn token_ids(
+    path: &Path,
+    texts: &[String],
+    rows: usize,
+    max_tokens: usize,
+    end: TextEnd,
+) -> Result<Vec<Vec<u32>>, EngineError> {
+    let demands = Demands { rows: Some(rows), max_tokens, end };
+    let tokenizer = TextTokenizer::new(path, &read_bytes(path)?, &demands)?;
+    let tokens = tokenizer.encode(texts, max_tokens, Padding::Masked)?;
+    match tokens.iter().position(|tokens| tokens.ids.is_empty()) {
+        Some(index) => Err(EngineError::NoTokens { index }),
+        None => Ok(tokens.into_iter().map(|tokens| tokens.ids).collect()),
+    }
 }
 
 /// The tokenizer file at `path`, at most 64 MB.
@@ -81,8 +123,8 @@ impl TextTokenizer {
         let pad = pad.or_else(|| pads.into_iter().find_map(named)).filter(fits).unwrap_or(0);
 
         let (prefix, mut suffix) = special_tokens(path, &tokenizer)?;
-        if let Some((name, id)) = demands.end
-            && let Some(end) = named(name).or(id).filter(fits)
+        if let TextEnd::Token { name, configured } = demands.end
+            && let Some(end) = named(name).or(configured).filter(fits)
             && suffix.last() != Some(&end)
         {
             suffix.push(end);
@@ -206,7 +248,7 @@ mod tests {
         tokenizer.encode(&[text.to_owned()], max_tokens, Padding::Masked).unwrap().remove(0)
     }
 
-    const DEMANDS: Demands = Demands { rows: Some(7), max_tokens: 512, end: None };
+    const DEMANDS: Demands = Demands { rows: Some(7), max_tokens: 512, end: TextEnd::Tokenizer };
 
     #[test]
     fn the_saved_padding_and_truncation_do_not_apply() {
@@ -234,7 +276,8 @@ mod tests {
 
     #[test]
     fn a_demanded_end_token_is_there_exactly_once() {
-        let end = |name, id| Demands { rows: Some(7), max_tokens: 512, end: Some((name, id)) };
+        let end =
+            |name, configured| Demands { rows: Some(7), max_tokens: 512, end: TextEnd::Token { name, configured } };
         for (after, demands) in [
             (vec!["[SEP]"], end("[SEP]", None)),
             (vec![], end("[SEP]", None)),

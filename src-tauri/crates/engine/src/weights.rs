@@ -104,6 +104,11 @@ impl Weights {
         &self.files
     }
 
+    /// Where the tensor of exactly that name lies.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
     /// What the tensor's numbers are stored as; `None` where there is no such tensor.
     pub(crate) fn dtype(&self, role: Role) -> Option<GgmlDType> {
         self.find(role).map(|(_, entry)| entry.dtype)

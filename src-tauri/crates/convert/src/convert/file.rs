@@ -2,7 +2,7 @@
 //! sha256.
 
 use super::rows::{Crew, Subject};
-use super::{CONVERTER, Meter, SHA256_DIGITS};
+use super::{CONVERTER, Made, Meter, Prepared, SHA256_DIGITS};
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{self, Entry, Value};
 use crate::output::{self, Partial};
@@ -16,7 +16,7 @@ pub(super) fn make(
     checkpoint: &Checkpoint,
     model: &Model,
     mut meter: Meter<'_>,
-) -> Result<Summary, ConvertError> {
+) -> Result<Prepared, ConvertError> {
     let plan = Plan::make(checkpoint, model, job, name)?;
     let sidecar = Sidecar::read(&job.source, &job.target)?;
     // The sha256 is known at the end; until then a text of the same length keeps its place.
@@ -27,9 +27,7 @@ pub(super) fn make(
     let input_sha256 = write(&plan, checkpoint, head_bytes, &partial, &mut meter)?;
     let (file, path) = partial.sync()?;
     let output_sha256 = stream::sha256_of(file, path, |bytes| meter.advance(bytes, ""))?;
-    sidecar.place()?;
-    partial.commit()?;
-    Ok(Summary {
+    let summary = Summary {
         bytes_read: checkpoint.bytes(),
         bytes_written: target_bytes,
         input_sha256,
@@ -39,7 +37,8 @@ pub(super) fn make(
         tokenizer_left_out: plan.tokenizer_left_out,
         max_tokens: plan.max_tokens as usize,
         pooling: plan.pooling,
-    })
+    };
+    Ok(Prepared { summary, made: Made::File(partial), sidecar })
 }
 
 fn head<'a>(plan: &'a Plan, source_sha256: &str) -> Vec<u8> {
@@ -58,6 +57,7 @@ fn head<'a>(plan: &'a Plan, source_sha256: &str) -> Vec<u8> {
 
 fn summarise(planned: &Planned, checkpoint: &Checkpoint) -> TensorSummary {
     TensorSummary {
+        part: planned.part.clone(),
         name: planned.name.clone(),
         source: planned.place.tensor(checkpoint).name.clone(),
         shape: planned.shape.clone(),

@@ -6,13 +6,14 @@ use std::fs::File;
 use sha2::{Digest, Sha256};
 
 use super::rows::{Crew, Subject};
-use super::{Meter, SHA256_DIGITS};
+use super::{Made, Meter, Prepared, SHA256_DIGITS};
 use crate::checkpoint::Checkpoint;
 use crate::job::Package;
 use crate::output::{self, Sink, Staged};
 use crate::package::PackagePlan;
 use crate::package::manifest::{manifest, path};
 use crate::package::options::{Options, PackageRecipe};
+use crate::package::program::identifier;
 use crate::package::segment::{Encoder, Encoding, Segment, Start, Stored, Survey};
 use crate::plan::{Model, Place};
 use crate::sidecar::Sidecar;
@@ -25,7 +26,7 @@ pub(super) fn make(
     checkpoint: &Checkpoint,
     model: &Model,
     mut meter: Meter<'_>,
-) -> Result<Summary, ConvertError> {
+) -> Result<Prepared, ConvertError> {
     let pooling = if package.papr { job.pooling.unwrap_or(Pooling::Mean) } else { model.pooling(job)? };
     let recipe = PackageRecipe {
         name: if package.papr { "papr" } else { "native" },
@@ -40,6 +41,7 @@ pub(super) fn make(
     let options = Options {
         target: package.system,
         precision: job.precision,
+        raised: job.raised.clone(),
         length: package.length,
         recipe,
         name: name.to_owned(),
@@ -64,9 +66,7 @@ pub(super) fn make(
     weights.sync_all().map_err(ConvertError::writing(&job.target))?;
     let output_sha256 = sum(&staged, &weights, &mut meter)?;
     let summaries = tensors.iter().map(|tensor| tensor.summary(&plan, checkpoint)).collect();
-    sidecar.place()?;
-    staged.commit()?;
-    Ok(Summary {
+    let summary = Summary {
         bytes_read: checkpoint.bytes(),
         bytes_written: target_bytes,
         input_sha256,
@@ -76,7 +76,8 @@ pub(super) fn make(
         tokenizer_left_out: None,
         max_tokens: package.length.get(),
         pooling,
-    })
+    };
+    Ok(Prepared { summary, made: Made::Folder(staged), sidecar })
 }
 
 /// A tensor of the source and what it becomes.
@@ -115,8 +116,10 @@ impl Wanted<'_> {
 
     fn summary(&self, plan: &PackagePlan, checkpoint: &Checkpoint) -> TensorSummary {
         let form = &self.stored.form;
+        let part = plan.weights[self.stored.weight].name.clone();
         TensorSummary {
-            name: plan.weights[self.stored.weight].name.clone(),
+            name: identifier(&part),
+            part,
             source: self.place.tensor(checkpoint).name.clone(),
             shape: plan.weights[self.stored.weight].shape.clone(),
             stored_as: form.name(),

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::thread;
 
 use crate::ConvertError;
-use crate::checkpoint::{Content, Shard, Tensor};
-use crate::decode::{Decoder, PackedRow};
+use crate::checkpoint::{Shard, Tensor};
+use crate::decode::Decoder;
 use crate::quantise::OutOfRange;
 use crate::stream::Block;
 
@@ -84,19 +84,7 @@ fn each_row(
     let Subject { shard, tensor, stored_as, .. } = subject;
     let at = |row: usize| (shard.path.clone(), tensor.name.clone(), block.first_row + row);
     for row in rows {
-        let of_row = |bytes: usize| row * bytes..(row + 1) * bytes;
-        let integers = &block.bytes[of_row(tensor.row_bytes())];
-        let numbers = match &tensor.content {
-            Content::Numbers(dtype) => decoder.row(*dtype, integers),
-            Content::Affine(affine) => {
-                let groups = tensor.row_length() / affine.packing.group;
-                let [scales, biases] = [(&affine.scales, 0), (&affine.biases, 1)]
-                    .map(|(companion, which)| &block.companions[which][of_row(groups * companion.dtype.bitsize() / 8)]);
-                decoder.affine(affine, PackedRow { integers, scales, biases })
-            }
-            Content::Companion => unreachable!("a companion is no part of a plan. This is a bug."),
-        };
-        let numbers = numbers.map_err(|_| {
+        let numbers = block.row(tensor, row, decoder).map_err(|_| {
             let (path, tensor, row) = at(row);
             ConvertError::NotFinite { path, tensor, row }
         })?;

@@ -2,55 +2,72 @@
 
 /// A model that can become a package. Its sizes are believed to fit each other.
 #[derive(Clone, Debug)]
-pub(crate) enum Architecture {
+pub enum Architecture {
+    /// An encoder that sees the whole text.
     Bert(Bert),
+    /// A decoder, used as an encoder.
     Qwen3(Qwen3),
 }
 
 /// BERT, and XLM-R, which differs in where its positions start.
 #[derive(Clone, Debug)]
-pub(crate) struct Bert {
-    pub(crate) layers: usize,
-    pub(crate) width: usize,
-    pub(crate) inner: usize,
-    pub(crate) heads: usize,
-    pub(crate) vocabulary: usize,
+pub struct Bert {
+    /// Layers.
+    pub layers: usize,
+    /// Numbers in a hidden state, and in a vector.
+    pub width: usize,
+    /// Numbers inside a feed-forward layer.
+    pub inner: usize,
+    /// Heads of attention.
+    pub heads: usize,
+    /// Rows of the table of tokens.
+    pub vocabulary: usize,
     /// Rows of the table of positions.
-    pub(crate) positions: usize,
+    pub positions: usize,
     /// The row of a text's first token: 0, or for XLM-R the padding token's id plus 1.
-    pub(crate) first_position: usize,
+    pub first_position: usize,
     /// Rows of the table of token types, of which the first one is used.
-    pub(crate) token_types: usize,
-    pub(crate) epsilon: f32,
-    pub(crate) activation: Activation,
+    pub token_types: usize,
+    /// What keeps a norm from dividing by zero.
+    pub epsilon: f32,
+    /// Inside a feed-forward layer.
+    pub activation: Activation,
 }
 
 /// The nonlinearity of BERT's feed-forward layers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Activation {
+pub enum Activation {
     /// With the error function.
     Gelu,
     /// With the approximation by a hyperbolic tangent.
     GeluTanh,
+    /// Nothing below zero.
     Relu,
 }
 
 /// Qwen3: causal, grouped queries, normed heads, rotary positions.
 #[derive(Clone, Debug)]
-pub(crate) struct Qwen3 {
-    pub(crate) layers: usize,
-    pub(crate) width: usize,
-    pub(crate) inner: usize,
-    pub(crate) heads: usize,
+pub struct Qwen3 {
+    /// Layers.
+    pub layers: usize,
+    /// Numbers in a hidden state, and in a vector.
+    pub width: usize,
+    /// Numbers inside a feed-forward layer.
+    pub inner: usize,
+    /// Heads of attention.
+    pub heads: usize,
     /// Heads of keys and values; they divide `heads`.
-    pub(crate) groups: usize,
+    pub groups: usize,
     /// Width of a head.
-    pub(crate) head: usize,
-    pub(crate) vocabulary: usize,
-    pub(crate) positions: usize,
-    pub(crate) epsilon: f32,
+    pub head: usize,
+    /// Rows of the table of tokens.
+    pub vocabulary: usize,
+    /// The longest text.
+    pub positions: usize,
+    /// What keeps a norm from dividing by zero.
+    pub epsilon: f32,
     /// The base of the rotary positions.
-    pub(crate) theta: f32,
+    pub theta: f32,
 }
 
 /// What a tensor is to the model, which decides how exact it has to stay.

@@ -1,5 +1,6 @@
 //! What a package is made for: the system that opens it, the precision of its weights, its length and its recipe.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use crate::Pooling;
@@ -65,6 +66,8 @@ pub(crate) struct PackageRecipe {
 pub(crate) struct Options {
     pub(crate) target: Target,
     pub(crate) precision: WeightPrecision,
+    /// Matrices that stay 8-bit where 4 bits are asked for.
+    pub(crate) raised: BTreeSet<String>,
     /// Tokens of a text; shorter texts are padded on the right.
     pub(crate) length: NonZeroUsize,
     pub(crate) recipe: PackageRecipe,

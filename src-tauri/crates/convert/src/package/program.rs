@@ -50,6 +50,7 @@ impl Tensor {
 pub(super) struct Builder {
     target: Target,
     precision: WeightPrecision,
+    raised: BTreeSet<String>,
     weights: Vec<Weight>,
     inputs: Vec<Tensor>,
     operations: Vec<Operation>,
@@ -66,9 +67,14 @@ pub(super) struct Built {
 }
 
 impl Builder {
-    pub(super) fn new(target: Target, precision: WeightPrecision, weights: Vec<Weight>) -> Self {
+    pub(super) fn new(
+        target: Target,
+        precision: WeightPrecision,
+        raised: BTreeSet<String>,
+        weights: Vec<Weight>,
+    ) -> Self {
         let (inputs, operations, names, segments) = (Vec::new(), Vec::new(), BTreeSet::new(), Vec::new());
-        Self { target, precision, weights, inputs, operations, names, segments, layout: Layout::new() }
+        Self { target, precision, raised, weights, inputs, operations, names, segments, layout: Layout::new() }
     }
 
     /// Ends the program, whose result is `output`.
@@ -156,7 +162,8 @@ impl Builder {
         let Weight { shape, role, .. } = self.weights[index].clone();
         let (rows, row) = (self.weights[index].rows(), self.weights[index].row());
         let tensor = self.fresh(source, DataType::Float16, &shape);
-        let (form, fell_back) = self.form(role, rows, row);
+        let precision = if self.raised.contains(source) { self.precision.raised() } else { self.precision };
+        let (form, fell_back) = self.form(role, precision, rows, row);
         self.segments.push(Segment::Stored(Stored { weight: index, rows: 0..rows, form, fell_back }));
         self.decompress(&tensor, form);
         tensor
@@ -202,14 +209,14 @@ impl Builder {
     }
 
     /// What a tensor is stored as, with places for it.
-    fn form(&mut self, role: Role, rows: usize, row: usize) -> (Form, bool) {
+    fn form(&mut self, role: Role, precision: WeightPrecision, rows: usize, row: usize) -> (Form, bool) {
         let elements = (rows * row) as u64;
         let layout = &mut self.layout;
         let mut int8 = || Form::Int8 {
             codes: layout.place(BlobType::Int8, elements),
             scales: layout.place(BlobType::Float16, rows as u64),
         };
-        match (role, self.precision) {
+        match (role, precision) {
             (Role::Exact, _) | (_, WeightPrecision::Fp16) => {
                 (Form::Half { numbers: layout.place(BlobType::Float16, elements) }, false)
             }
@@ -491,7 +498,8 @@ impl Builder {
 }
 
 /// A name of letters, digits and underscores.
-fn identifier(name: &str) -> String {
+/// What a value of the program is called: `name` with nothing but letters, digits and underscores.
+pub(crate) fn identifier(name: &str) -> String {
     let letter = |it: char| match it {
         '-' => "minus".to_owned(),
         it if it.is_ascii_alphanumeric() => it.to_string(),
@@ -556,7 +564,7 @@ mod tests {
 
     #[test]
     fn equal_constants_are_made_once() {
-        let mut builder = Builder::new(Target::MacOs13, WeightPrecision::Fp16, Vec::new());
+        let mut builder = Builder::new(Target::MacOs13, WeightPrecision::Fp16, BTreeSet::new(), Vec::new());
         builder.ints(&[-1]);
         let made = builder.operations.len();
         builder.ints(&[-1]);

@@ -74,7 +74,15 @@ fn papr(layers: usize) -> PackageRecipe {
 
 fn options(target: Target, precision: WeightPrecision, length: usize, recipe: PackageRecipe) -> Options {
     let length = NonZeroUsize::new(length).expect("it has a length");
-    Options { target, precision, length, recipe, name: "Sample".to_owned(), licence: Some("MIT".to_owned()) }
+    Options {
+        target,
+        precision,
+        raised: BTreeSet::new(),
+        length,
+        recipe,
+        name: "Sample".to_owned(),
+        licence: Some("MIT".to_owned()),
+    }
 }
 
 /// What a family's hidden states are multiplied by. Those of `qwen3-large` are in the ten thousands, near the end of half

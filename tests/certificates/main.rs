@@ -1,0 +1,206 @@
+//! Certificates of real weights, judged by the engine: it shares neither its encoders nor its readers of checkpoints with the
+//! evaluator that made them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use embedbar_certify::{Certificate, Certifier, CertifyError, Outcome, Phase, Verdict, agreement, probes};
+use embedbar_contract::{PromptKind, RecipeName};
+use embedbar_convert::{ConvertError, Format, Job, Package, System, TargetPrecision};
+use embedbar_engine::Engine;
+use embedbar_tests::checkpoint;
+use embedbar_tests::program::checkout;
+
+const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
+
+fn certified(job: &Job, floor: Option<f64>) -> Result<Outcome, CertifyError> {
+    Certifier::new(floor).convert(job, &mut |_| GO_ON)
+}
+
+fn by_the_engine(path: &Path, recipe: RecipeName) -> Vec<Vec<f32>> {
+    let mut engine = Engine::open("model", path).expect("it opens");
+    engine.embed(&probes(), PromptKind::None, recipe).expect("it embeds").vectors
+}
+
+fn package(source: &Path, target: PathBuf, precision: TargetPrecision, package: Package) -> Job {
+    Job { format: Format::Package(package), ..Job::new(source, target, precision) }
+}
+
+/// Names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("it can be listed");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_evaluator_gives_the_engines_vectors_of_each_family() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (model, recipe) in [
+        ("bert-small", RecipeName::Native),
+        ("xlm-roberta-small", RecipeName::Native),
+        ("qwen3-small", RecipeName::Native),
+        ("qwen3-small", RecipeName::Papr),
+    ] {
+        let source = checkout().join("tests/truth").join(model);
+        let job = match recipe {
+            RecipeName::Native => {
+                Job::new(&source, folder.path().join(model).with_extension("gguf"), TargetPrecision::Fp16)
+            }
+            RecipeName::Papr => {
+                let target = folder.path().join("papr").join("model.mlpackage");
+                fs::create_dir_all(target.parent().expect("a folder")).expect("it can be made");
+                package(&source, target, TargetPrecision::Fp16, Package::papr(System::MacOs14))
+            }
+        };
+        let job = Job { target: own_folder(&job.target, model), ..job };
+        let Outcome { certificate, .. } = certified(&job, Some(0.0)).expect("it is converted");
+        let kept = certificate.source_vectors().expect("they are kept");
+        let found = agreement(&by_the_engine(&source, recipe), &kept);
+        assert!(found.least_cosine > 0.999_99, "{model}, {recipe:?}: {found:?}");
+    }
+}
+
+/// The same file in a folder of its own, so that no tokenizer is another model's.
+fn own_folder(target: &Path, model: &str) -> PathBuf {
+    let folder = target.parent().expect("a folder").join(format!("of-{model}"));
+    fs::create_dir_all(&folder).expect("it can be made");
+    folder.join(target.file_name().expect("a name"))
+}
+
+#[test]
+fn certificates_of_real_weights_say_what_the_engine_finds() {
+    let name = "certificates_of_real_weights_say_what_the_engine_finds";
+    let Some(source) = checkpoint::minilm_or_skip(name).expect("the checkpoint can be fetched") else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let wanted = by_the_engine(&source, RecipeName::Native);
+    let mut found: BTreeMap<String, Certificate> = BTreeMap::new();
+    for precision in [TargetPrecision::Fp16, TargetPrecision::Int8, TargetPrecision::FourBit] {
+        let target = folder.path().join(format!("{precision:?}.gguf"));
+        let outcome = certified(&Job::new(&source, &target, precision), None).expect("it passes");
+        let certificate = Certificate::beside(&target).expect("it can be read").expect("it is there");
+        assert_eq!(certificate.target_sha256, outcome.certificate.target_sha256);
+        assert!(certificate.is_of(&target));
+        assert_eq!(certificate.verdict, Verdict::Passed);
+        assert!(certificate.probes >= 200);
+        assert_eq!(certificate.target_sha256, checkpoint::sha256(&target).expect("it can be read"));
+        let engines = agreement(&wanted, &by_the_engine(&target, RecipeName::Native));
+        let stated = certificate.agreement;
+        assert!((engines.mean_cosine - stated.mean_cosine).abs() < 2e-3, "{precision:?}: {engines:?}, {stated:?}");
+        assert!(
+            (engines.top_10_overlap - stated.top_10_overlap).abs() < 0.02,
+            "{precision:?}: {engines:?}, {stated:?}"
+        );
+        found.insert(format!("{precision:?}"), certificate);
+    }
+    assert!(found["Fp16"].agreement.mean_cosine > found["Int8"].agreement.mean_cosine);
+    assert!(found["Int8"].agreement.mean_cosine > found["FourBit"].agreement.mean_cosine);
+}
+
+#[test]
+fn packages_of_real_weights_pass_their_self_test_and_their_floor() {
+    let name = "packages_of_real_weights_pass_their_self_test_and_their_floor";
+    let Some(source) = checkpoint::minilm_or_skip(name).expect("the checkpoint can be fetched") else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut certifier = Certifier::new(None);
+    for system in [System::MacOs13, System::MacOs15] {
+        for precision in [TargetPrecision::Fp16, TargetPrecision::Int8, TargetPrecision::FourBit] {
+            let target = folder.path().join(format!("{system:?}-{precision:?}.mlpackage"));
+            let job = package(&source, target, precision, Package::native(system));
+            let mut evaluated = 0;
+            let outcome = certifier
+                .convert(&job, &mut |step| {
+                    evaluated += usize::from(step.phase == Phase::EvaluatingSource);
+                    GO_ON
+                })
+                .expect("it passes");
+            let Certificate { agreement, self_test, floor, .. } = &outcome.certificate;
+            assert!(agreement.mean_cosine >= *floor && *floor > 0.9, "{precision:?}: {agreement:?}");
+            assert_eq!((self_test.width, self_test.evaluator.as_str()), (384, "Core ML (interpreted, slow)"));
+            assert!(self_test.least_cosine > 0.9999, "{self_test:?}");
+            let first = (system, precision) == (System::MacOs13, TargetPrecision::Fp16);
+            assert_eq!(evaluated > 0, first, "the source's vectors are computed once");
+        }
+    }
+}
+
+#[test]
+fn matrices_that_lost_most_are_raised_until_the_floor_is_reached() {
+    let name = "matrices_that_lost_most_are_raised_until_the_floor_is_reached";
+    let Some(source) = checkpoint::minilm_or_skip(name).expect("the checkpoint can be fetched") else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for target in ["model.gguf", "model.mlpackage"] {
+        let target = folder.path().join(target);
+        let mut job = Job::new(&source, &target, TargetPrecision::FourBit);
+        if target.extension().is_some_and(|suffix| suffix == "mlpackage") {
+            job.format = Format::Package(Package::native(System::MacOs14));
+        }
+        let plain = certified(&job, Some(0.0)).expect("any is accepted");
+        assert!(plain.certificate.raised.is_empty());
+        let reached = plain.certificate.agreement.mean_cosine;
+        let floor = reached + (1.0 - reached) / 3.0;
+        let raised = certified(&job, Some(floor)).expect("enough is raised");
+        let parts = &raised.certificate.raised;
+        let matrices = plain.summary.tensors.iter().filter(|tensor| tensor.is_four_bit()).count();
+        assert!(!parts.is_empty() && parts.len() < matrices, "{} of {matrices}", parts.len());
+        assert!(raised.certificate.agreement.mean_cosine >= floor);
+        for tensor in &raised.summary.tensors {
+            assert!(!(parts.contains(&tensor.part) && tensor.is_four_bit()), "{} was raised", tensor.part);
+        }
+        assert!(raised.summary.bytes_written > plain.summary.bytes_written);
+    }
+}
+
+#[test]
+fn what_does_not_pass_is_set_aside_and_the_old_model_stays() {
+    let source = checkout().join("tests/truth/bert-small");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["model.gguf", "model.mlpackage"] {
+        let folder = folder.path().join(name.replace('.', "-"));
+        fs::create_dir(&folder).expect("it can be made");
+        let target = folder.join(name);
+        let mut job = Job::new(&source, &target, TargetPrecision::Int8);
+        if name == "model.mlpackage" {
+            job.format = Format::Package(Package::native(System::MacOs14));
+        }
+        certified(&job, Some(0.0)).expect("any is accepted");
+        let before = Certificate::beside(&target).expect("it can be read");
+        let error = certified(&job, Some(1.0)).expect_err("8 bits are not 16");
+        let CertifyError::BelowFloor { aside, .. } = &error else { panic!("{error}") };
+        assert_eq!(Certificate::beside(&target).expect("it can be read"), before);
+        assert!(before.expect("it is there").is_of(&target));
+        let reason = Certificate::beside(aside).expect("it can be read").expect("it is there");
+        assert!(matches!(&reason.verdict, Verdict::Quarantined(reason) if reason.contains("floor of 1")));
+        let quarantined = format!("{name}.quarantined");
+        let certificates = [name, quarantined.as_str()].map(|name| format!("{name}.certificate.json"));
+        let mut wanted = vec![name.to_owned(), quarantined, "tokenizer.json".to_owned()];
+        wanted.extend(certificates);
+        wanted.sort();
+        assert_eq!(names(&folder), wanted);
+        assert!(embedbar_contract::Failure::from(error).hint.is_some_and(|hint| hint.contains("--floor 0.9")));
+    }
+}
+
+#[test]
+fn cancelling_in_any_phase_leaves_nothing_behind() {
+    let source = checkout().join("tests/truth/qwen3-small");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let phases =
+        [Phase::Converting, Phase::ReadingBack, Phase::EvaluatingTarget, Phase::EvaluatingSource, Phase::FindingWorst];
+    for phase in phases {
+        let job = Job::new(&source, folder.path().join("model.gguf"), TargetPrecision::FourBit);
+        let mut met = false;
+        let stop = &mut |step: embedbar_certify::Progress| {
+            met |= step.phase == phase;
+            if step.phase == phase { ControlFlow::Break(()) } else { GO_ON }
+        };
+        let error = Certifier::new(Some(1.0)).convert(&job, stop).expect_err("it is cancelled");
+        assert!(met, "{phase:?} was not met");
+        assert!(matches!(error, CertifyError::Convert(ConvertError::Cancelled { .. })), "{phase:?}: {error}");
+        assert!(names(folder.path()).is_empty(), "{phase:?}: {:?}", names(folder.path()));
+    }
+}

@@ -37,6 +37,6 @@ mod tokenizer;
 pub use convert::{CONVERTER, convert};
 pub use error::ConvertError;
 pub use job::{Format, Job, Package, Pooling, Progress, Summary, System, TargetPrecision, TensorSummary};
-pub use output::sweep;
+pub use output::{sweep, sweep_target};
 pub use package::NEURAL_ENGINE_BYTES;
 pub use stream::BLOCK_BYTES;

@@ -14,6 +14,8 @@ use embedbar_store::{Home, Library, Model, Ownership};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use crate::conversion;
+use crate::converter::ConverterProgram;
 use crate::embedder::BulkEmbedder;
 use crate::jobs::Jobs;
 use crate::observer::{Gauge, observe};
@@ -25,7 +27,7 @@ use crate::queries::Queries;
 pub struct Options {
     /// The folder of all state; the system's place for a user's data where it is `None`.
     pub home: Option<PathBuf>,
-    /// The worker's program; found beside this program where it is `None` (and `EMBEDBAR_WORKER` is not set).
+    /// The program of the worker and of the converter; found beside this program where it is `None` (and `EMBEDBAR_WORKER` is not set).
     pub worker: Option<PathBuf>,
     /// The model to begin with, an id or a path; the bundled one where it is `None`.
     pub model: Option<String>,
@@ -68,19 +70,23 @@ impl App {
             Some(name) => library.find(name)?,
             None => library.bundled()?.clone(),
         };
-        let worker =
-            WorkerProgram { program: worker_program(options.worker)?, arguments: vec![OsString::from("worker")] };
+        let program = worker_program(options.worker)?;
+        let converter = ConverterProgram { program: program.clone(), arguments: vec![OsString::from("converter")] };
+        let worker = WorkerProgram { program, arguments: vec![OsString::from("worker")] };
         let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
-        let file = home.index();
-        let index = tokio::task::spawn_blocking(move || Index::open(&file))
-            .await
-            .map_err(|error| Failure::internal(format!("opening the index panicked: {error}")))??;
+        let (file, models) = (home.index(), home.models());
+        let opening = tokio::task::spawn_blocking(move || {
+            conversion::sweep(&models);
+            Index::open(&file)
+        });
+        let index =
+            opening.await.map_err(|error| Failure::internal(format!("opening the index panicked: {error}")))??;
         let changed = Arc::new(Notify::new());
         let embedder = BulkEmbedder { lifecycle: lifecycle.clone(), runtime: Handle::current() };
         let (sender, snapshots) = watch::channel(Arc::default());
         let machine: Box<dyn Machine> = embedbar_memory::this_machine();
         let app = Arc::new(Self {
-            jobs: Jobs::start(index.clone(), embedder, changed.clone())?,
+            jobs: Jobs::start(index.clone(), embedder, converter, changed.clone())?,
             library,
             lifecycle,
             index,
@@ -116,10 +122,9 @@ impl App {
         &self.home
     }
 
-    /// Cancels jobs, ends the worker and takes the socket away.
+    /// Cancels jobs, ends the converter and the worker, and takes the socket away.
     pub async fn stop(&self) {
-        self.jobs.cancel_all();
-        self.lifecycle.stop().await;
+        tokio::join!(self.jobs.stop(), self.lifecycle.stop());
         if let Ok(socket) = self.home.owner_socket() {
             let _ = std::fs::remove_file(socket); // the next owner would do it
         }
@@ -164,7 +169,7 @@ fn already_owned(home: &Home) -> Failure {
     .hint("Quit it first, or choose another folder with `--home DIR`.")
 }
 
-/// The program that becomes a worker: named by the caller or by `EMBEDBAR_WORKER`, else `embedbar` beside this program, else this
+/// The program that becomes a worker or a converter: named by the caller or by `EMBEDBAR_WORKER`, else `embedbar` beside this program, else this
 /// program itself where it is `embedbar`.
 pub(crate) fn worker_program(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(named) =

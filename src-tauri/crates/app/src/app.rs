@@ -31,6 +31,8 @@ pub struct Options {
     pub worker: Option<PathBuf>,
     /// The model to begin with, an id or a path; the bundled one where it is `None`.
     pub model: Option<String>,
+    /// The machine to read; the one that this program runs on where it is `None`.
+    pub machine: Option<Box<dyn Machine>>,
     /// Whether to load the model and to look for changed documents at once, as a program that stays does.
     pub stay: bool,
 }
@@ -84,7 +86,7 @@ impl App {
         let changed = Arc::new(Notify::new());
         let embedder = BulkEmbedder { lifecycle: lifecycle.clone(), runtime: Handle::current() };
         let (sender, snapshots) = watch::channel(Arc::default());
-        let machine: Box<dyn Machine> = embedbar_memory::this_machine();
+        let machine = options.machine.unwrap_or_else(embedbar_memory::this_machine);
         let app = Arc::new(Self {
             jobs: Jobs::start(index.clone(), embedder, converter, changed.clone())?,
             library,
@@ -188,4 +190,51 @@ pub(crate) fn worker_program(chosen: Option<PathBuf>) -> Result<PathBuf, Failure
         )
         .hint("Build it with `cargo build -p embedbar-cli`, or set EMBEDBAR_WORKER to it.")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use embedbar_contract::{
+        Commands as _, ConvertFormat, ConvertPrecision, ConvertRequest, Empty, JobId, JobState, MemoryReading, Pressure,
+    };
+    use embedbar_memory::Scripted;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_conversion_waits_while_the_machine_is_short_of_memory_and_can_be_cancelled() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = folder.path().join("checkpoint");
+        fs::create_dir(&source).expect("it can be made");
+        fs::write(source.join("config.json"), "{}").expect("it can be written");
+        let short = MemoryReading { pressure: Some(Pressure::Warn), ..MemoryReading::default() };
+        let options = Options {
+            home: Some(folder.path().join("home")),
+            worker: Some("/no/such/program".into()),
+            machine: Some(Box::new(Scripted::new([short]))),
+            ..Options::default()
+        };
+        let app = App::start(options).await.expect("the home is free");
+        let mut snapshots = app.snapshots();
+        snapshots.wait_for(|snapshot| snapshot.memory.pressure.is_some()).await.expect("it is observed");
+        let request = ConvertRequest {
+            source: source.display().to_string(),
+            precision: ConvertPrecision::Int8,
+            format: ConvertFormat::Gguf,
+            target: None,
+        };
+        let id = app.convert(request).await.expect("it can be tried").id;
+        // A conversion that did not wait would fail: there is no such program.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let job = app.snapshot(Empty {}).await.expect("it is always answered").jobs.remove(0);
+        assert_eq!((job.id, job.state, job.detail.as_str()), (id, JobState::Paused, "paused: memory is short"));
+        app.cancel(JobId { id }).await.expect("it is there");
+        let ended = |snapshot: &Arc<Snapshot>| snapshot.jobs.iter().any(|job| job.state == JobState::Cancelled);
+        snapshots.wait_for(ended).await.expect("it is observed");
+        app.stop().await;
+        assert!(!folder.path().join("home/models").exists(), "nothing was made");
+    }
 }

@@ -33,16 +33,15 @@ impl Conversion {
         let name = source_name(&request.source)?;
         let (precision, format) = (request.precision, request.format);
         let title = format!("{name} to {} {}", Precision::from(precision), format_name(format));
-        let (target, own_folder) = match &request.target {
-            Some(target) => (given_target(target, format)?, None),
-            None => {
-                // Each has a folder of its own, because the tokenizer lies beside the model.
-                let name = format!("{name}-{}", variant(precision, format));
-                let folder = models.join(&name);
-                (folder.join(format!("{name}.{}", format.suffix())), Some(folder))
-            }
-        };
-        Ok(Self { title, source, target, own_folder, precision, format })
+        if let Some(target) = &request.target {
+            let target = given_target(target, format)?;
+            return Ok(Self { title, source, target, own_folder: None, precision, format });
+        }
+        // Each has a folder of its own, because the tokenizer lies beside the model.
+        let name = format!("{name}-{}", variant(precision, format));
+        let folder = models.join(&name);
+        let target = folder.join(format!("{name}.{}", format.suffix()));
+        Ok(Self { title, source, target, own_folder: Some(folder), precision, format })
     }
 
     /// What the converter is told.

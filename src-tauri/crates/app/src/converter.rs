@@ -188,8 +188,8 @@ mod tests {
         let outcome = run(&script(text), &order(), &mut wishes, |progress| {
             told.push(progress);
             sender.send_replace(wish);
-        });
-        let outcome = outcome.await;
+        })
+        .await;
         (outcome, told)
     }
 

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use embedbar_tests::program::{Server, TestHome, alive, checkout, eventually, signal};
 use serde_json::{Map, Value, json};
@@ -62,6 +63,10 @@ impl Bench {
         jobs.into_iter().find(|job| &job["id"] == id).expect("the job is shown")
     }
 
+    fn done(&self, id: &Value) -> u64 {
+        self.job(id)["done"].as_u64().expect("a number")
+    }
+
     /// Waits until a job is in a state.
     fn reaches(&self, id: &Value, state: &str) -> Value {
         eventually(&format!("a job that is {state}"), || {
@@ -73,9 +78,15 @@ impl Bench {
     /// Starts a large conversion, waits until it has begun to write, and pauses it there.
     fn paused_in_the_middle(&self, target: Option<&Path>) -> (Value, u32) {
         let id = self.convert(&self.large(), "4bit", target)["id"].clone();
-        eventually("a conversion that has begun", || self.job(&id)["done"].as_u64().filter(|done| *done > 0));
+        eventually("a conversion that has begun", || (self.done(&id) > 0).then_some(()));
         self.call("pause", &json!({ "paused": true })).expect("it is taken");
         self.reaches(&id, "paused");
+        // The job is paused at once; its converter is when nothing has come from it for several times as long as usual.
+        eventually("a converter that holds", || {
+            let before = self.done(&id);
+            std::thread::sleep(Duration::from_millis(500));
+            (self.done(&id) == before).then_some(())
+        });
         let converter = converter_of(self.server.pid()).expect("a converter is at it");
         (id, converter)
     }
@@ -239,16 +250,13 @@ fn a_conversion_shows_bytes_rate_and_time_left_while_another_job_goes_on() {
 fn a_pause_holds_a_conversion_and_a_cancel_leaves_nothing() {
     let bench = Bench::new();
     let (id, converter) = bench.paused_in_the_middle(None);
-    let done = || bench.job(&id)["done"].as_u64().expect("a number");
-    // What was on its way when the pause came is told; after that nothing moves.
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    let held = done();
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert_eq!(done(), held);
+    let held = bench.done(&id);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(bench.done(&id), held);
     assert!(bench.job(&id)["bytes_per_second"].is_null(), "what stands still has no rate");
     assert!(bench.models().iter().any(|name| name.ends_with(".partial")), "{:?}", bench.models());
     bench.call("pause", &json!({ "paused": false })).expect("it is taken");
-    eventually("it goes on", || (done() > held).then_some(()));
+    eventually("it goes on", || (bench.done(&id) > held).then_some(()));
     bench.call("pause", &json!({ "paused": true })).expect("it is taken");
     bench.call("cancel", &json!({ "id": id })).expect("a paused one can be cancelled");
     bench.reaches(&id, "cancelled");

@@ -234,6 +234,30 @@ fn enter_opens_the_chosen_file_with_the_persons_own_program() {
 }
 
 #[test]
+fn a_model_is_converted_in_the_panel_and_used() {
+    let Some(bench) = bench("a_model_is_converted_in_the_panel_and_used") else { return };
+    let mut desktop = Desktop::start(&bench.rig, bench.launch).expect("the app starts");
+    desktop
+        .explain(|desktop| {
+            let panel = desktop.open_panel()?;
+            wait_for_model(&panel)?;
+            panel.click(&panel.wait_for("[data-testid=convert-toggle]")?)?;
+            let source = checkout().join("tests/truth/qwen3-small");
+            let field = panel.wait_for("[data-testid=convert-source]")?;
+            panel.type_into(&field, source.to_str().expect("UTF-8"))?;
+            panel.click(&panel.wait_for("[data-testid=convert-start]")?)?;
+            panel.wait_for_text("[data-kind=convert] [data-testid=job-state]", |text| text == "Done")?;
+            panel.click(&panel.wait_for("[data-testid=job-use]")?)?;
+            panel.wait_for_text("[data-testid=panel-model]", |text| text == "qwen3-small-int8")?;
+            wait_for_model(&panel)?;
+            let out = checkout().join("out/desktop");
+            fs::create_dir_all(&out)?;
+            panel.screenshot(&out.join("converted.png"))
+        })
+        .expect("the model is made and answers");
+}
+
+#[test]
 fn pause_is_checked_while_bulk_work_is_paused_and_shows_in_the_icon() {
     let Some(bench) = bench("pause_is_checked_while_bulk_work_is_paused_and_shows_in_the_icon") else { return };
     let mut desktop = Desktop::start(&bench.rig, bench.launch).expect("the app starts");

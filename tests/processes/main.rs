@@ -1,6 +1,7 @@
 //! Whole programs with each other: owner, client, worker, and what happens when one of them dies or is given rubbish.
 
 mod bad_input;
+mod conversions;
 mod documents;
 mod http;
 mod owners_and_workers;

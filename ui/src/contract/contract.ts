@@ -49,6 +49,51 @@ export type CleanupRequest = {
 dry_run: boolean, };
 
 /**
+ * What a conversion makes.
+ */
+export type ConvertFormat = { "kind": "gguf" } | { "kind": "mlpackage", 
+/**
+ * The oldest system that opens it.
+ */
+system: ConvertSystem, 
+/**
+ * The recipe that is built in.
+ */
+recipe: RecipeName, };
+
+/**
+ * What the matrices of a converted model are stored as.
+ */
+export type ConvertPrecision = "fp16" | "int8" | "4bit";
+
+/**
+ * A conversion that is wanted.
+ */
+export type ConvertRequest = { 
+/**
+ * The absolute path of a checkpoint's folder, or the id of a model that the Hugging Face cache holds.
+ */
+source: string, 
+/**
+ * What the matrices are stored as.
+ */
+precision: ConvertPrecision, 
+/**
+ * What is made.
+ */
+format: ConvertFormat, 
+/**
+ * The absolute path of the file or package to make; `None` for a folder of its own among the home's models, whose name
+ * is made of the source, the precision and the format. What is there is replaced once the new one is complete.
+ */
+target: string | null, };
+
+/**
+ * The oldest macOS that opens a package. Newer ones open it too.
+ */
+export type ConvertSystem = "macos13" | "macos14" | "macos15";
+
+/**
  * The disk that holds a folder.
  */
 export type DiskReading = { 
@@ -281,9 +326,13 @@ id: number,
  */
 kind: JobKind, 
 /**
- * What it does it to, such as the folder's path.
+ * What it does it to, such as the folder's path, or `Qwen3-Embedding-0.6B to INT8 GGUF`.
  */
 title: string, 
+/**
+ * Absolute path of the file or folder that it makes; `None` where it makes none.
+ */
+target: string | null, 
 /**
  * How far it is.
  */
@@ -300,6 +349,14 @@ done: number,
  * Units there are, once they are counted.
  */
 total: number | null, 
+/**
+ * How fast it has been in the last seconds, where it counts bytes and is running.
+ */
+bytes_per_second: number | null, 
+/**
+ * How long it still takes at that rate.
+ */
+seconds_left: number | null, 
 /**
  * A line about the present, such as the file being read, or the result at the end.
  */
@@ -321,7 +378,7 @@ id: number, };
 /**
  * What a job does.
  */
-export type JobKind = "index";
+export type JobKind = "index" | "convert";
 
 /**
  * How far a job is.
@@ -335,7 +392,7 @@ failure: Failure, };
 /**
  * What a job counts.
  */
-export type JobUnit = "files" | "passages";
+export type JobUnit = "files" | "passages" | "bytes";
 
 /**
  * Who shares this machine with us. Slower to take than a [`MemoryReading`]: for views that are being looked at.
@@ -532,7 +589,7 @@ path: string, };
  */
 export type PauseRequest = { 
 /**
- * True to pause indexing; queries are answered all the same.
+ * True to pause indexing and conversions; queries are answered all the same.
  */
 paused: boolean, };
 
@@ -772,9 +829,11 @@ export interface Commands {
   search: { params: SearchRequest; reply: SearchResults };
   /** Opens an indexed file with the person's own program. */
   open: { params: OpenRequest; reply: Empty };
-  /** Asks a job to stop; what it has done is kept. */
+  /** Starts to convert a checkpoint, or gives the job that is at it already; progress comes with the snapshots. */
+  convert: { params: ConvertRequest; reply: Job };
+  /** Asks a job to stop. What was indexed is kept; of a conversion nothing is left. */
   cancel: { params: JobId; reply: Empty };
-  /** Pauses or resumes bulk work. */
+  /** Pauses or resumes bulk work: indexing and conversions. */
   pause: { params: PauseRequest; reply: Empty };
   /** The models that can be made active. */
   models: { params: Empty; reply: Models };

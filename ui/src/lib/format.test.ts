@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 
-import { age, count, counted, elapsed, fileSize, memory, milliseconds, rate } from './format';
+import { age, count, counted, elapsed, fileRate, fileSize, memory, milliseconds, rate, remaining } from './format';
 
 describe('a figure that is not known', () => {
   it.each([null, undefined, Number.NaN, Number.POSITIVE_INFINITY])('is an en dash and never 0: %s', (value) => {
-    for (const write of [memory, fileSize, rate, milliseconds, elapsed, age, count]) expect(write(value)).toBe('–');
+    for (const write of [memory, fileSize, fileRate, rate, milliseconds, elapsed, remaining, age, count]) expect(write(value)).toBe('–');
   });
 });
 
@@ -72,4 +72,10 @@ it('one is singular', () => {
   expect(counted(1, 'file')).toBe('1 file');
   expect(counted(20_606, 'passage')).toBe('20,606 passages');
   expect(counted(0, 'file')).toBe('0 files');
+});
+
+describe('the time that is left', () => {
+  it('is no more exact than a guess can be, and never 0', () => {
+    expect([0, 8.4, 59.4, 59.6, 754, 3570, 3900].map(remaining)).toEqual(['1 s', '8 s', '59 s', '1 min', '13 min', '1 h 00 min', '1 h 05 min']);
+  });
 });

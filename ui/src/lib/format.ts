@@ -33,6 +33,11 @@ export function rate(bytesPerSecond: Figure): string {
   return known(bytesPerSecond) ? `${memory(bytesPerSecond)}/s` : UNKNOWN;
 }
 
+/** Bytes of files per second, in the steps of {@link fileSize}. */
+export function fileRate(bytesPerSecond: Figure): string {
+  return known(bytesPerSecond) ? `${fileSize(bytesPerSecond)}/s` : UNKNOWN;
+}
+
 /** How long a step took. */
 export function milliseconds(value: Figure): string {
   if (!known(value)) return UNKNOWN;
@@ -51,6 +56,15 @@ export function elapsed(value: Figure): string {
   const hours = Math.floor(seconds / 3600);
   const minutes = Math.floor(seconds / 60) % 60;
   return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+}
+
+/** How long something will take, no more exact than such a guess can be: `8 s`, `12 min`, `1 h 05 min`. */
+export function remaining(seconds: Figure): string {
+  if (!known(seconds)) return UNKNOWN;
+  if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
 }
 
 /** How long ago, in the largest whole unit. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { fileName, folderOf, homeOf, shortenMiddle, shownPath, typedPath } from './paths';
+import { fileName, folderOf, homeOf, isModelId, shortenMiddle, shownPath, typedPath } from './paths';
 
 describe('the home folder', () => {
   it('is read off a path inside it', () => {
@@ -57,5 +57,12 @@ describe('a typed path', () => {
 
   it('with a tilde is refused where the home folder is not known', () => {
     expect(typedPath('~/notes', null)).toBeNull();
+  });
+});
+
+describe('the id of a model', () => {
+  it('is two names with a slash between them, and no path', () => {
+    expect(['Qwen/Qwen3-Embedding-0.6B', 'BAAI/bge-m3'].every(isModelId)).toBe(true);
+    expect(['/a/b', '~/a', './a', '../a', 'a', 'a/b/c', 'a/', 'a b/c', ''].some(isModelId)).toBe(false);
   });
 });

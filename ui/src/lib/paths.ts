@@ -36,6 +36,11 @@ export function shownPath(path: string, home: string | null, limit: number): str
   return shortenMiddle(withTilde(path, home), limit);
 }
 
+/** Whether a text is the id of a model on the hub, such as `Qwen/Qwen3-Embedding-0.6B`. */
+export function isModelId(text: string): boolean {
+  return /^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text);
+}
+
 /** What was typed or pasted as an absolute path, or `null` where it is none. */
 export function typedPath(text: string, home: string | null): string | null {
   let path = text.trim();

@@ -2,7 +2,7 @@
  * Sample data without an application behind it: for tests of the views and for looking at them (`?mock=SCENARIO`). Everything
  * is made up and the same each time; views that show it say so.
  */
-import type { Commands, Failure, Hit, JobState, MemoryPoint, ModelState, Pressure, QueryRecord, Snapshot } from '../contract/contract';
+import type { Commands, Failure, Hit, Job, JobState, MemoryPoint, ModelState, Pressure, QueryRecord, Snapshot } from '../contract/contract';
 import type { Connection, Method, Params, Platform, Reply, Watcher } from './types';
 
 const GIB = 1024 ** 3;
@@ -14,6 +14,13 @@ export const FAILURE: Failure = {
   code: 'model_invalid',
   message: 'the file `/Users/ada/Models/qwen3-embedding-4b/model.gguf` ends after `1.2 GB` of `4.3 GB`',
   hint: 'Download or copy it again, or switch to another model.',
+  retryable: false,
+};
+
+export const CONVERSION_FAILURE: Failure = {
+  code: 'io',
+  message: 'the disk of `/Users/ada/Library/Application Support/Embedbar` has `1200000000` bytes free; `2300000000` are needed',
+  hint: 'Free some space, or choose a target on another disk or a smaller precision.',
   retryable: false,
 };
 
@@ -48,8 +55,24 @@ function query(id: number, label: string, age: number, [queue, tokenize, forward
   };
 }
 
-function job(id: number, state: JobState, title: string, done: number, total: number | null, detail: string) {
-  return { id, kind: 'index', title, state, unit: 'files', done, total, detail, elapsed_ms: 41_000 + id * 1000 } as const;
+function job(id: number, state: JobState, title: string, done: number, total: number | null, detail: string): Job {
+  const none = { target: null, bytes_per_second: null, seconds_left: null };
+  return { id, kind: 'index', title, state, unit: 'files', done, total, detail, elapsed_ms: 41_000 + id * 1000, ...none };
+}
+
+/** A conversion in the middle of its work. */
+export function conversion(id: number, changes: Partial<Job> = {}): Job {
+  const state = changes.state ?? { state: 'running' };
+  const done = job(id, state, 'Qwen3-Embedding-4B to INT8 GGUF', 5.1e9, 12.3e9, 'converting blk.17.ffn_down.weight');
+  return {
+    ...done,
+    kind: 'convert',
+    unit: 'bytes',
+    target: '/Users/ada/Library/Application Support/Embedbar/models/Qwen3-Embedding-4B-int8/Qwen3-Embedding-4B-int8.gguf',
+    bytes_per_second: 212e6,
+    seconds_left: 34,
+    ...changes,
+  };
 }
 
 /** A calm machine with two folders and some queries. */
@@ -129,6 +152,19 @@ const SCENARIOS: Record<string, (snapshot: Snapshot) => void> = {
       worker_bytes: 4.3 * GIB,
     });
   },
+  converting: (snapshot) => {
+    snapshot.jobs = [conversion(8), ...snapshot.jobs];
+  },
+  held: (snapshot) => {
+    snapshot.memory.pressure = 'warn';
+    const still = { bytes_per_second: null, seconds_left: null };
+    snapshot.jobs = [
+      conversion(10, { ...still, state: { state: 'paused' }, done: 0, total: null, title: 'bge-m3 to FP16 Core ML', detail: 'waiting to start' }),
+      conversion(9, { ...still, state: { state: 'paused' }, detail: 'paused: memory is short' }),
+      conversion(8, { ...still, state: { state: 'failed', failure: CONVERSION_FAILURE }, title: 'bert-base to 4-bit GGUF', detail: CONVERSION_FAILURE.message }),
+      conversion(7, { ...still, state: { state: 'done' }, title: 'Qwen3-Embedding-0.6B to INT8 GGUF', detail: '639.2 MB from 1.2 GB', target: '/Users/ada/Models/qwen3-0.6b-int8.gguf' }),
+    ];
+  },
   unread: (snapshot) => {
     snapshot.memory = nothingRead();
   },
@@ -201,6 +237,7 @@ export class MockPlatform implements Platform {
       total_ms: 11.6,
     }),
     open: () => ({}),
+    convert: ({ source }) => conversion(10, { title: source, done: 0, total: null, detail: 'waiting to start' }),
     cancel: () => ({}),
     pause: ({ paused }) => {
       this.push({ ...this.snapshot, paused });

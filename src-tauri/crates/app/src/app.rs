@@ -14,6 +14,8 @@ use embedbar_store::{Home, Library, Model, Ownership};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use crate::conversion;
+use crate::converter::ConverterProgram;
 use crate::embedder::BulkEmbedder;
 use crate::jobs::Jobs;
 use crate::observer::{Gauge, observe};
@@ -25,10 +27,12 @@ use crate::queries::Queries;
 pub struct Options {
     /// The folder of all state; the system's place for a user's data where it is `None`.
     pub home: Option<PathBuf>,
-    /// The worker's program; found beside this program where it is `None` (and `EMBEDBAR_WORKER` is not set).
+    /// The program of the worker and of the converter; found beside this program where it is `None` (and `EMBEDBAR_WORKER` is not set).
     pub worker: Option<PathBuf>,
     /// The model to begin with, an id or a path; the bundled one where it is `None`.
     pub model: Option<String>,
+    /// The machine to read; the one that this program runs on where it is `None`.
+    pub machine: Option<Box<dyn Machine>>,
     /// Whether to load the model and to look for changed documents at once, as a program that stays does.
     pub stay: bool,
 }
@@ -68,19 +72,23 @@ impl App {
             Some(name) => library.find(name)?,
             None => library.bundled()?.clone(),
         };
-        let worker =
-            WorkerProgram { program: worker_program(options.worker)?, arguments: vec![OsString::from("worker")] };
+        let program = worker_program(options.worker)?;
+        let converter = ConverterProgram { program: program.clone(), arguments: vec![OsString::from("converter")] };
+        let worker = WorkerProgram { program, arguments: vec![OsString::from("worker")] };
         let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
-        let file = home.index();
-        let index = tokio::task::spawn_blocking(move || Index::open(&file))
-            .await
-            .map_err(|error| Failure::internal(format!("opening the index panicked: {error}")))??;
+        let (file, models) = (home.index(), home.models());
+        let opening = tokio::task::spawn_blocking(move || {
+            conversion::sweep(&models);
+            Index::open(&file)
+        });
+        let index =
+            opening.await.map_err(|error| Failure::internal(format!("opening the index panicked: {error}")))??;
         let changed = Arc::new(Notify::new());
         let embedder = BulkEmbedder { lifecycle: lifecycle.clone(), runtime: Handle::current() };
         let (sender, snapshots) = watch::channel(Arc::default());
-        let machine: Box<dyn Machine> = embedbar_memory::this_machine();
+        let machine = options.machine.unwrap_or_else(embedbar_memory::this_machine);
         let app = Arc::new(Self {
-            jobs: Jobs::start(index.clone(), embedder, changed.clone())?,
+            jobs: Jobs::start(index.clone(), embedder, converter, changed.clone())?,
             library,
             lifecycle,
             index,
@@ -116,10 +124,9 @@ impl App {
         &self.home
     }
 
-    /// Cancels jobs, ends the worker and takes the socket away.
+    /// Cancels jobs, ends the converter and the worker, and takes the socket away.
     pub async fn stop(&self) {
-        self.jobs.cancel_all();
-        self.lifecycle.stop().await;
+        tokio::join!(self.jobs.stop(), self.lifecycle.stop());
         if let Ok(socket) = self.home.owner_socket() {
             let _ = std::fs::remove_file(socket); // the next owner would do it
         }
@@ -164,7 +171,7 @@ fn already_owned(home: &Home) -> Failure {
     .hint("Quit it first, or choose another folder with `--home DIR`.")
 }
 
-/// The program that becomes a worker: named by the caller or by `EMBEDBAR_WORKER`, else `embedbar` beside this program, else this
+/// The program that becomes a worker or a converter: named by the caller or by `EMBEDBAR_WORKER`, else `embedbar` beside this program, else this
 /// program itself where it is `embedbar`.
 pub(crate) fn worker_program(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(named) =
@@ -183,4 +190,51 @@ pub(crate) fn worker_program(chosen: Option<PathBuf>) -> Result<PathBuf, Failure
         )
         .hint("Build it with `cargo build -p embedbar-cli`, or set EMBEDBAR_WORKER to it.")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use embedbar_contract::{
+        Commands as _, ConvertFormat, ConvertPrecision, ConvertRequest, Empty, JobId, JobState, MemoryReading, Pressure,
+    };
+    use embedbar_memory::Scripted;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_conversion_waits_while_the_machine_is_short_of_memory_and_can_be_cancelled() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = folder.path().join("checkpoint");
+        fs::create_dir(&source).expect("it can be made");
+        fs::write(source.join("config.json"), "{}").expect("it can be written");
+        let short = MemoryReading { pressure: Some(Pressure::Warn), ..MemoryReading::default() };
+        let options = Options {
+            home: Some(folder.path().join("home")),
+            worker: Some("/no/such/program".into()),
+            machine: Some(Box::new(Scripted::new([short]))),
+            ..Options::default()
+        };
+        let app = App::start(options).await.expect("the home is free");
+        let mut snapshots = app.snapshots();
+        snapshots.wait_for(|snapshot| snapshot.memory.pressure.is_some()).await.expect("it is observed");
+        let request = ConvertRequest {
+            source: source.display().to_string(),
+            precision: ConvertPrecision::Int8,
+            format: ConvertFormat::Gguf,
+            target: None,
+        };
+        let id = app.convert(request).await.expect("it can be tried").id;
+        // A conversion that did not wait would fail: there is no such program.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let job = app.snapshot(Empty {}).await.expect("it is always answered").jobs.remove(0);
+        assert_eq!((job.id, job.state, job.detail.as_str()), (id, JobState::Paused, "paused: memory is short"));
+        app.cancel(JobId { id }).await.expect("it is there");
+        let ended = |snapshot: &Arc<Snapshot>| snapshot.jobs.iter().any(|job| job.state == JobState::Cancelled);
+        snapshots.wait_for(ended).await.expect("it is observed");
+        app.stop().await;
+        assert!(!folder.path().join("home/models").exists(), "nothing was made");
+    }
 }

@@ -16,7 +16,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
     let state = app.lifecycle.state().borrow().clone();
     let before = app.gauge.read(worker_pid(&state));
-    let idle = app.lifecycle.waiting() == 0 && !app.jobs.busy();
+    let idle = app.lifecycle.waiting() == 0 && !app.jobs.indexing();
     let mut items = Vec::new();
     if let ModelState::Ready { generation, .. } = &state {
         let name = format!("{} {}", generation.model, generation.precision);

@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use embedbar_contract::{
-    CleanupReceipt, CleanupRequest, Commands, EmbedRequest, Embedding, Embeddings, Empty, Failure, FailureCode,
-    FolderChoice, IndexRequest, Job, JobId, MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo,
-    ModelState, Models, OpenRequest, PauseRequest, PromptKind, QueryKind, RecipeName, SearchRequest, SearchResults,
-    Snapshot,
+    CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, Failure,
+    FailureCode, FolderChoice, IndexRequest, Job, JobId, MachineOverview, MemoryHistory, MemoryReading, ModelChoice,
+    ModelInfo, ModelState, Models, OpenRequest, PauseRequest, PromptKind, QueryKind, RecipeName, SearchRequest,
+    SearchResults, Snapshot,
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
 
 use crate::app::{App, target};
 use crate::cleanup;
+use crate::conversion::Conversion;
 use crate::observer::worker_pid;
 use crate::queries::Cost;
 
@@ -135,6 +136,11 @@ impl Commands for App {
         Ok(Empty {})
     }
 
+    async fn convert(&self, request: ConvertRequest) -> Result<Job, Failure> {
+        let models = self.home.models();
+        self.jobs.convert(blocking(move || Conversion::check(&request, &models)).await??)
+    }
+
     async fn cancel(&self, id: JobId) -> Result<Empty, Failure> {
         self.jobs.cancel(id)?;
         Ok(Empty {})
@@ -221,7 +227,8 @@ pub(crate) fn embeddings(answer: Answer) -> Embeddings {
     Embeddings { items }
 }
 
-fn existing(path: &str) -> Result<PathBuf, Failure> {
+/// An absolute path of something that is there.
+pub(crate) fn existing(path: &str) -> Result<PathBuf, Failure> {
     let given = Path::new(path);
     if !given.is_absolute() {
         return Err(Failure::new(FailureCode::InvalidRequest, format!("`{path}` is not an absolute path"))

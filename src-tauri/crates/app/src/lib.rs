@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! commands ─► App ─┬─► lifecycle ──► worker process
-//!                  ├─► jobs ───────► documents (index, on a thread of its own) ──► lifecycle, bulk lane
+//!                  ├─► jobs ─┬─────► documents (index, on a thread of its own) ──► lifecycle, bulk lane
+//!                  │         └─────► converter process
 //!                  ├─► documents ──► search
 //!                  └─► observer ───► memory readings, snapshots (at most 10 a second)
 //! ```
@@ -15,6 +16,8 @@ mod access;
 mod app;
 mod cleanup;
 mod commands;
+mod conversion;
+mod converter;
 mod embedder;
 mod jobs;
 mod logging;

@@ -1,5 +1,5 @@
 //! Puts the whole picture together: reads memory every two seconds, and publishes a snapshot whenever something has changed,
-//! at most ten times a second.
+//! at most ten times a second. It also tells the jobs when memory is short.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::app::App;
+use crate::jobs::Squeeze;
 
 /// Between two readings of memory. macOS answers more often than about once a second from a cache.
 const READING_INTERVAL: Duration = Duration::from_secs(2);
@@ -100,6 +101,7 @@ pub(crate) async fn observe(
     let mut index = IndexSummary::default();
     let mut counted: Option<Instant> = None;
     let mut was_busy = false;
+    let mut squeeze = Squeeze::default();
     loop {
         let mut take_reading = false;
         tokio::select! {
@@ -109,11 +111,13 @@ pub(crate) async fn observe(
         }
         let Some(app) = app.upgrade() else { return };
         if take_reading {
-            let (app, worker) = (app.clone(), worker_pid(&state.borrow_and_update()));
+            let (reader, worker) = (app.clone(), worker_pid(&state.borrow_and_update()));
             // Reading a worker's page tables takes milliseconds.
-            let _ = tokio::task::spawn_blocking(move || app.gauge.read(worker)).await;
+            if let Ok(reading) = tokio::task::spawn_blocking(move || reader.gauge.read(worker)).await {
+                app.jobs.set_memory_is_short(squeeze.is_short(reading.pressure, Instant::now()));
+            }
         }
-        let busy = app.jobs.busy();
+        let busy = app.jobs.indexing();
         if counted.is_none_or(|at| at.elapsed() >= COUNT_INTERVAL && busy) || (was_busy && !busy) || app.index_changed()
         {
             let app = app.clone();

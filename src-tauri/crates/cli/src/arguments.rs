@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// Hold one model for an Embedbar program
     #[command(hide = true)]
     Worker,
+    /// Convert one checkpoint for an Embedbar program
+    #[command(hide = true)]
+    Converter,
     /// Measure the engine in this process, for benchmarks
     #[command(hide = true)]
     Probe(Probe),

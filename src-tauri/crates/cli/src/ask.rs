@@ -49,9 +49,12 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         }
         Command::Cleanup { dry_run } => cleanup(application, dry_run, json).await,
         Command::Status => status(application, json).await,
-        Command::Convert(_) | Command::Inspect { .. } | Command::Serve(_) | Command::Worker | Command::Probe(_) => {
-            unreachable!("the caller carries it out. This is a bug.")
-        }
+        Command::Convert(_)
+        | Command::Inspect { .. }
+        | Command::Serve(_)
+        | Command::Worker
+        | Command::Converter
+        | Command::Probe(_) => unreachable!("the caller carries it out. This is a bug."),
     }
 }
 
@@ -162,6 +165,7 @@ async fn watch_job(application: &Remote<Access>, mut job: Job) -> anyhow::Result
         let unit = match job.unit {
             JobUnit::Files => "files",
             JobUnit::Passages => "passages",
+            JobUnit::Bytes => "bytes",
         };
         progress.show(&format!("{}/{total} {unit}, {:.0} s: {}", job.done, job.elapsed_ms / 1e3, job.detail));
         tokio::select! {

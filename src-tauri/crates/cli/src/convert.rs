@@ -95,10 +95,9 @@ fn report(
     seconds: f64,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let too_large = matches!(job.format, Format::Package(_)) && summary.bytes_written > NEURAL_ENGINE_BYTES;
-    let fell_back: Vec<&str> =
-        summary.tensors.iter().filter(|tensor| tensor.fell_back).map(|tensor| tensor.name.as_str()).collect();
     if as_json {
+        let fell_back: Vec<&str> =
+            summary.tensors.iter().filter(|tensor| tensor.fell_back).map(|tensor| tensor.name.as_str()).collect();
         return output::json(&json!({
             "path": job.target,
             "bytes_read": summary.bytes_read,
@@ -110,7 +109,7 @@ fn report(
             "left_out": summary.left_out,
             "tokenizer_left_out": summary.tokenizer_left_out,
             "fell_back": fell_back,
-            "neural_engine": !too_large,
+            "neural_engine": !is_too_large(job, summary),
             "certificate": certificate.map(certified).transpose()?,
         }));
     }
@@ -118,22 +117,10 @@ fn report(
     let (path, sha256) = (job.target.display(), &summary.output_sha256);
     output::line(&format!("{path}: {written} from {read} in {seconds:.1} s, sha256 {sha256}"));
     if let Some(certificate) = certificate {
-        output::line(&sentence(certificate));
+        output::line(&format!("certificate: {}", sentence(certificate)));
     }
-    if !fell_back.is_empty() {
-        eprintln!(
-            "note: {} tensors are stored wider than asked, because their rows do not divide into blocks",
-            fell_back.len()
-        );
-    }
-    if let Some(reason) = &summary.tokenizer_left_out {
-        eprintln!("note: other programs cannot read it, because a GGUF file cannot hold its tokenizer: {reason}");
-    }
-    if too_large {
-        eprintln!(
-            "note: the Neural Engine takes at most {} in one package, so that this one will run on the GPU or the processor",
-            output::memory_bytes(Some(NEURAL_ENGINE_BYTES))
-        );
+    for note in notes(job, summary) {
+        eprintln!("note: {note}");
     }
     Ok(())
 }
@@ -145,7 +132,8 @@ pub(crate) fn certified(certificate: &Certificate) -> anyhow::Result<serde_json:
     Ok(value)
 }
 
-fn sentence(certificate: &Certificate) -> String {
+/// How near a model is to its source, for people.
+pub(crate) fn sentence(certificate: &Certificate) -> String {
     let Certificate { agreement, probes, raised, floor, certification_ms, .. } = certificate;
     let raised = match raised.len() {
         0 => String::new(),
@@ -154,13 +142,39 @@ fn sentence(certificate: &Certificate) -> String {
     };
     let asked = if *floor == 0.0 { "; no floor was asked for" } else { "" };
     format!(
-        "certificate: against the source on {probes} texts the mean cosine is {:.4} (least {:.4}), {:.1} % of the ten nearest are the \
+        "against the source on {probes} texts the mean cosine is {:.4} (least {:.4}), {:.1} % of the ten nearest are the \
          same{raised}{asked}; it took {:.1} s",
         agreement.mean_cosine,
         agreement.least_cosine,
         agreement.top_10_overlap * 100.0,
         certification_ms / 1e3
     )
+}
+
+/// What a person should know of what was made, a sentence each.
+pub(crate) fn notes(job: &Job, summary: &Summary) -> Vec<String> {
+    let fell_back = summary.tensors.iter().filter(|tensor| tensor.fell_back).count();
+    let mut notes = Vec::new();
+    if fell_back > 0 {
+        notes.push(format!(
+            "{fell_back} tensors are stored wider than asked, because their rows do not divide into blocks"
+        ));
+    }
+    if let Some(reason) = &summary.tokenizer_left_out {
+        notes.push(format!("other programs cannot read it, because a GGUF file cannot hold its tokenizer: {reason}"));
+    }
+    if is_too_large(job, summary) {
+        notes.push(format!(
+            "the Neural Engine takes at most {} in one package, so that this one will run on the GPU or the processor",
+            output::memory_bytes(Some(NEURAL_ENGINE_BYTES))
+        ));
+    }
+    notes
+}
+
+/// Whether the Neural Engine refuses it.
+fn is_too_large(job: &Job, summary: &Summary) -> bool {
+    matches!(job.format, Format::Package(_)) && summary.bytes_written > NEURAL_ENGINE_BYTES
 }
 
 /// What was written on the command line, as jobs.

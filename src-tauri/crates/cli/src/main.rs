@@ -1,4 +1,4 @@
-//! `embedbar`: the headless half of Embedbar, the instrument for scripts and tests, and the worker.
+//! `embedbar`: the headless half of Embedbar, the instrument for scripts and tests, the worker and the converter.
 //!
 //! Each command asks the owner of the home, or becomes it for as long as the command takes. Exit status: 0 done, 1 failed (the
 //! message is on standard error), 2 wrong usage.
@@ -6,6 +6,7 @@
 mod arguments;
 mod ask;
 mod convert;
+mod converter;
 mod inspect;
 mod output;
 mod probe;
@@ -31,8 +32,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
-        // These need no runtime: a worker answers on plain threads, a probe holds the engine itself, and to inspect is to read.
+        // These need no runtime: a worker answers on plain threads and a converter works on them, a probe holds the engine itself,
+        // and to inspect is to read.
         Command::Worker => worker(),
+        Command::Converter => converter::run(),
         Command::Probe(probe) => probe::run(&probe),
         Command::Inspect { path } => inspect::run(&path, arguments.json),
         command => {

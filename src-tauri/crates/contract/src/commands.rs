@@ -83,9 +83,11 @@ commands! {
     search(SearchRequest) -> SearchResults;
     /// Opens an indexed file with the person's own program.
     open(OpenRequest) -> Empty;
-    /// Asks a job to stop; what it has done is kept.
+    /// Starts to convert a checkpoint, or gives the job that is at it already; progress comes with the snapshots.
+    convert(ConvertRequest) -> Job;
+    /// Asks a job to stop. What was indexed is kept; of a conversion nothing is left.
     cancel(JobId) -> Empty;
-    /// Pauses or resumes bulk work.
+    /// Pauses or resumes bulk work: indexing and conversions.
     pause(PauseRequest) -> Empty;
     /// The models that can be made active.
     models(Empty) -> Models;

@@ -16,7 +16,7 @@ pub enum FailureCode {
     ModelInvalid,
     /// A model of a kind that Embedbar cannot run.
     ModelUnsupported,
-    /// The worker process died or could not be started, and the retry failed too.
+    /// The worker process died or could not be started, and the retry failed too; or the converter's did.
     WorkerFailed,
     /// The queue is full; try again shortly.
     Overloaded,

@@ -369,6 +369,8 @@ pub struct OpenRequest {
 pub enum JobKind {
     /// Reads and embeds a folder.
     Index,
+    /// Makes a smaller model of a checkpoint.
+    Convert,
 }
 
 /// What a job counts.
@@ -379,6 +381,8 @@ pub enum JobUnit {
     Files,
     /// Passages that got their vector.
     Passages,
+    /// Bytes that were read, written or checked.
+    Bytes,
 }
 
 /// How far a job is.
@@ -387,15 +391,15 @@ pub enum JobUnit {
 pub enum JobState {
     /// Work is being done.
     Running,
-    /// Bulk work is paused by the person.
+    /// It waits: bulk work is paused by the person, or memory is short; [`Job::detail`] says which.
     Paused,
     /// It was asked to stop and is finishing what it holds.
     Cancelling,
     /// It is finished.
     Done,
-    /// It stopped on request; what it had done is kept.
+    /// It stopped on request. What was indexed is kept; of a conversion nothing is left.
     Cancelled,
-    /// It stopped on an error; what it had done is kept.
+    /// It stopped on an error. What was indexed is kept; of a conversion nothing is left.
     Failed {
         /// Why.
         failure: crate::Failure,
@@ -409,8 +413,10 @@ pub struct Job {
     pub id: u64,
     /// What it does.
     pub kind: JobKind,
-    /// What it does it to, such as the folder's path.
+    /// What it does it to, such as the folder's path, or `Qwen3-Embedding-0.6B to INT8 GGUF`.
     pub title: String,
+    /// Absolute path of the file or folder that it makes; `None` where it makes none.
+    pub target: Option<String>,
     /// How far it is.
     pub state: JobState,
     /// What is being counted now: an index job reads files first and embeds passages then.
@@ -419,6 +425,10 @@ pub struct Job {
     pub done: u64,
     /// Units there are, once they are counted.
     pub total: Option<u64>,
+    /// How fast it has been in the last seconds, where it counts bytes and is running.
+    pub bytes_per_second: Option<f64>,
+    /// How long it still takes at that rate.
+    pub seconds_left: Option<f64>,
     /// A line about the present, such as the file being read, or the result at the end.
     pub detail: String,
     /// Since it started.
@@ -430,6 +440,83 @@ pub struct Job {
 pub struct JobId {
     /// As in [`Job::id`].
     pub id: u64,
+}
+
+// ---------------------------------------------------------------- conversions
+
+/// What the matrices of a converted model are stored as.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum ConvertPrecision {
+    /// 16-bit floating point.
+    Fp16,
+    /// 8-bit integers: half the size, nearly the same vectors.
+    Int8,
+    /// 4 bits: a quarter of the size. In a package an experiment, reported to give wrong vectors on real Macs.
+    #[serde(rename = "4bit")]
+    FourBit,
+}
+
+impl From<ConvertPrecision> for Precision {
+    fn from(precision: ConvertPrecision) -> Self {
+        match precision {
+            ConvertPrecision::Fp16 => Self::Fp16,
+            ConvertPrecision::Int8 => Self::Int8,
+            ConvertPrecision::FourBit => Self::FourBit,
+        }
+    }
+}
+
+/// The oldest macOS that opens a package. Newer ones open it too.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum ConvertSystem {
+    /// Ventura.
+    Macos13,
+    /// Sonoma.
+    Macos14,
+    /// Sequoia.
+    Macos15,
+}
+
+/// What a conversion makes.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, TS)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ConvertFormat {
+    /// One file, which llama.cpp reads too.
+    Gguf,
+    /// A Core ML package.
+    Mlpackage {
+        /// The oldest system that opens it.
+        system: ConvertSystem,
+        /// The recipe that is built in.
+        recipe: RecipeName,
+    },
+}
+
+impl ConvertFormat {
+    /// What the target's name ends in, without the dot.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Gguf => "gguf",
+            Self::Mlpackage { .. } => "mlpackage",
+        }
+    }
+}
+
+/// A conversion that is wanted.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct ConvertRequest {
+    /// The absolute path of a checkpoint's folder, or the id of a model that the Hugging Face cache holds.
+    pub source: String,
+    /// What the matrices are stored as.
+    pub precision: ConvertPrecision,
+    /// What is made.
+    pub format: ConvertFormat,
+    /// The absolute path of the file or package to make; `None` for a folder of its own among the home's models, whose name
+    /// is made of the source, the precision and the format. What is there is replaced once the new one is complete.
+    #[serde(default)]
+    pub target: Option<String>,
 }
 
 // ---------------------------------------------------------------- memory
@@ -610,7 +697,7 @@ pub struct Snapshot {
 /// Whether bulk work is to be paused.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
 pub struct PauseRequest {
-    /// True to pause indexing; queries are answered all the same.
+    /// True to pause indexing and conversions; queries are answered all the same.
     pub paused: bool,
 }
 

@@ -38,7 +38,7 @@ mod tokenizer;
 pub use convert::{CONVERTER, Prepared, QUARANTINED, convert, prepare};
 pub use error::ConvertError;
 pub use job::{Format, Job, Package, Pooling, Progress, Summary, System, TargetPrecision, TensorSummary};
-pub use output::{place, sweep};
+pub use output::{place, sweep, sweep_target};
 pub use package::NEURAL_ENGINE_BYTES;
 pub use package::architecture::{Activation, Architecture, Bert, Qwen3};
 pub use source::Source;

@@ -272,19 +272,31 @@ pub fn place(path: &Path, bytes: &[u8]) -> Result<(), ConvertError> {
 pub fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if !name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(SUFFIX)) {
-            continue;
+        if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(SUFFIX)) {
+            remove_debris(&entry.path());
         }
-        let path = entry.path();
-        // A link is not ours: nothing is removed through it.
-        let Ok(kind) = entry.file_type() else { continue };
-        let Ok(file) = File::open(&path) else { continue };
-        if kind.is_symlink() || file.try_lock().is_err() {
-            continue;
-        }
-        let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        // What cannot be removed now is tried again next time.
-        let _ = removed;
+    }
+}
+
+/// Removes what a killed conversion to `target` has left, in a folder where other things may be somebody else's. What is being
+/// written stays.
+pub fn sweep_target(target: &Path) {
+    if let Ok(path) = hidden(target) {
+        remove_debris(&path);
+    }
+}
+
+/// Removes what has a hidden name and is not being written. What cannot be removed now is tried again next time.
+fn remove_debris(path: &Path) {
+    // A link is not ours: nothing is removed through it.
+    let Ok(kind) = fs::symlink_metadata(path).map(|found| found.file_type()) else { return };
+    if !kind.is_dir() && !kind.is_file() {
+        return;
+    }
+    // Locked until it is removed, so that no conversion begins to write to it meanwhile.
+    let Ok(file) = File::open(path) else { return };
+    if file.try_lock().is_ok() {
+        let _ = if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     }
 }
 
@@ -480,6 +492,23 @@ mod tests {
         assert_eq!(names(folder.path()), [".v.mlpackage.partial", ".w.partial", "x.mlpackage"]);
         assert!(elsewhere.path().join("precious").exists());
         drop(writing);
+        assert_eq!(names(folder.path()), [".w.partial", "x.mlpackage"]);
+    }
+
+    #[test]
+    fn what_a_killed_conversion_left_beside_one_target_goes_and_what_others_have_there_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in [".y.gguf.partial", ".somebody-elses.partial"] {
+            fs::write(folder.path().join(name), "half").expect("it can be written");
+        }
+        let target = folder.path().join("y.gguf");
+        let writing = Partial::create(&target, 3).expect("it is taken over");
+        sweep_target(&target);
+        assert_eq!(names(folder.path()), [".somebody-elses.partial", ".y.gguf.partial"], "it is being written");
+        drop(writing);
+        fs::write(folder.path().join(".y.gguf.partial"), "half").expect("it can be written");
+        sweep_target(&target);
+        assert_eq!(names(folder.path()), [".somebody-elses.partial"]);
     }
 
     #[test]

@@ -45,6 +45,9 @@ impl Commands for Canned {
     async fn open(&self, _: OpenRequest) -> Result<Empty, Failure> {
         Err(canned())
     }
+    async fn convert(&self, _: ConvertRequest) -> Result<Job, Failure> {
+        Err(canned())
+    }
     async fn cancel(&self, params: JobId) -> Result<Empty, Failure> {
         assert_eq!(params.id, 7);
         Ok(Empty {})

@@ -1,6 +1,6 @@
 /** What the panel remembers beyond the snapshot: models, the largest programs, the last receipt, and what is under way. */
-import type { CleanupReceipt, MachineOverview, ModelInfo } from '../../contract/contract';
-import { typedPath } from '../../lib/paths';
+import type { CleanupReceipt, ConvertRequest, MachineOverview, ModelInfo } from '../../contract/contract';
+import { isModelId, typedPath } from '../../lib/paths';
 import type { Application } from '../../stores/application.svelte';
 
 /** Often enough to see a program grow, seldom enough to cost nothing. */
@@ -78,6 +78,22 @@ export class StatusStore {
       return false;
     }
     return (await this.#application.attempt('index', { paths: [path] })) !== null;
+  }
+
+  /** Starts a conversion of what was typed as its source; says whether it was taken. */
+  async convert(request: ConvertRequest): Promise<boolean> {
+    const text = request.source.trim();
+    const source = isModelId(text) ? text : typedPath(text, this.#application.home);
+    if (source === null) {
+      this.#application.report({
+        code: 'invalid_request',
+        message: text === '' ? 'no model is named' : `\`${text}\` is neither an absolute path nor the id of a model`,
+        hint: 'Type the whole path of a checkpoint’s folder, or an id such as `Qwen/Qwen3-Embedding-0.6B`.',
+        retryable: false,
+      });
+      return false;
+    }
+    return (await this.#application.attempt('convert', { ...request, source })) !== null;
   }
 
   forget(path: string): Promise<unknown> {

@@ -3,7 +3,7 @@ import { tick } from 'svelte';
 import { describe, expect, it } from 'vitest';
 
 import App from '../../App.svelte';
-import { FAILURE, MockPlatform, MODEL_STATES, nothingRead, sampleSnapshot } from '../../platform/mock';
+import { conversion, CONVERSION_FAILURE, FAILURE, MockPlatform, MODEL_STATES, nothingRead, sampleSnapshot } from '../../platform/mock';
 import { Application } from '../../stores/application.svelte';
 
 async function open(platform = new MockPlatform()) {
@@ -154,6 +154,111 @@ describe('the index', () => {
     expect(platform.calls.map((call) => call.method)).not.toContain('forget');
     await fireEvent.click(screen.getByText('Remove'));
     expect(platform.calls).toContainEqual({ method: 'forget', params: { path: '/Users/ada/Documents/handbook' } });
+  });
+});
+
+describe('a conversion', () => {
+  async function openForm() {
+    const platform = await open();
+    await fireEvent.click(screen.getByTestId('convert-toggle'));
+    return platform;
+  }
+
+  async function ask(source: string) {
+    await fireEvent.input(screen.getByTestId('convert-source'), { target: { value: source } });
+    await fireEvent.click(screen.getByTestId('convert-start'));
+    await tick();
+    await tick();
+  }
+
+  it('is asked for with an id or a path, and everything else is chosen already', async () => {
+    const platform = await openForm();
+    await ask('Qwen/Qwen3-Embedding-0.6B');
+    await ask('~/models/bge-m3');
+    const common = { precision: 'int8', format: { kind: 'gguf' }, target: null };
+    expect(platform.calls.filter((call) => call.method === 'convert').map((call) => call.params)).toEqual([
+      { ...common, source: 'Qwen/Qwen3-Embedding-0.6B' },
+      { ...common, source: '/Users/ada/models/bge-m3' },
+    ]);
+    expect((screen.getByTestId('convert-source') as HTMLInputElement).value).toBe('');
+  });
+
+  it('of a source that is neither is explained, and the source stays in the field', async () => {
+    const platform = await openForm();
+    await ask('bge-m3');
+    expect((await screen.findByRole('alert')).textContent).toContain('neither an absolute path nor the id');
+    expect((screen.getByTestId('convert-source') as HTMLInputElement).value).toBe('bge-m3');
+    expect(platform.calls.some((call) => call.method === 'convert')).toBe(false);
+  });
+
+  it('that is refused says why and what to do, and the source stays in the field', async () => {
+    const platform = await openForm();
+    platform.handlers.convert = () => {
+      throw CONVERSION_FAILURE;
+    };
+    await ask('/models/bge-m3');
+    expect((await screen.findByRole('alert')).textContent).toContain(CONVERSION_FAILURE.hint);
+    expect((screen.getByTestId('convert-source') as HTMLInputElement).value).toBe('/models/bge-m3');
+  });
+
+  it('to a package says for which system and with which recipe', async () => {
+    const platform = await openForm();
+    expect(screen.queryByLabelText('macOS 13')).toBeNull();
+    await fireEvent.click(screen.getByLabelText('Core ML'));
+    await fireEvent.click(screen.getByLabelText('15'));
+    await fireEvent.click(screen.getByLabelText('Papr SDK'));
+    await fireEvent.click(screen.getByLabelText('FP16'));
+    await ask('/models/bge-m3');
+    expect(platform.calls.at(-1)?.params).toEqual({
+      source: '/models/bge-m3',
+      precision: 'fp16',
+      format: { kind: 'mlpackage', system: 'macos15', recipe: 'papr' },
+      target: null,
+    });
+  });
+
+  it('to 4-bit Core ML is called an experiment, any other one is not', async () => {
+    await openForm();
+    await fireEvent.click(screen.getByLabelText('4-bit'));
+    expect(screen.queryByTestId('convert-caution')).toBeNull();
+    await fireEvent.click(screen.getByLabelText('Core ML'));
+    expect(text('convert-caution')).toMatch(/^experimental .*wrong vectors on real Macs/);
+    await fireEvent.click(screen.getByLabelText('INT8'));
+    expect(screen.queryByTestId('convert-caution')).toBeNull();
+  });
+
+  it('shows bytes, rate and time left, and stops on request', async () => {
+    const platform = await open(new MockPlatform('converting'));
+    const section = screen.getByRole('region', { name: 'Model' });
+    const job = within(section).getByTestId('job');
+    expect(within(job).getByTestId('job-figures').textContent).toBe('5.1 GB of 12.3 GB · 212.0 MB/s · 34 s left');
+    expect(job.textContent).toContain('Qwen3-Embedding-4B to INT8 GGUF');
+    expect(within(job).getByRole('progressbar').getAttribute('aria-valuenow')).toBe('41');
+    await fireEvent.click(within(job).getByText('Cancel'));
+    expect(platform.calls).toContainEqual({ method: 'cancel', params: { id: 8 } });
+    expect(within(screen.getByRole('region', { name: 'Index' })).getAllByTestId('job')).toHaveLength(1);
+  });
+
+  it('that waits says for what and has no rate, one that failed says what to do', async () => {
+    await open(new MockPlatform('held'));
+    const [, held, failed] = screen.getAllByTestId('job') as [HTMLElement, HTMLElement, HTMLElement];
+    expect(within(held).getByTestId('job-state').textContent).toBe('Paused');
+    expect(held.textContent).toContain('paused: memory is short');
+    expect(held.textContent).not.toContain('/s');
+    expect(within(failed).getByRole('alert').textContent).toContain(CONVERSION_FAILURE.hint);
+  });
+
+  it('that is done has the models read again, and its model can be used', async () => {
+    const platform = await open(new MockPlatform('converting'));
+    const reads = () => platform.calls.filter((call) => call.method === 'models').length;
+    const before = reads();
+    const target = '/models/new.gguf';
+    platform.push({ ...platform.snapshot, jobs: [conversion(8, { state: { state: 'done' }, detail: '4.3 GB from 8.0 GB', target })] });
+    await tick();
+    await tick();
+    expect(reads()).toBe(before + 1);
+    await fireEvent.click(screen.getByText('Use it'));
+    expect(platform.calls).toContainEqual({ method: 'activate', params: { model: target } });
   });
 });
 

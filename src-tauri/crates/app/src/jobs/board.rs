@@ -1,0 +1,469 @@
+//! The list of jobs: what each is told to do, and what a person is told of it. Starts nothing and runs nothing.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use embedbar_contract::{Failure, FailureCode, Job, JobId, JobKind, JobState, JobUnit};
+use embedbar_documents::Control;
+use tokio::sync::{Notify, watch};
+
+use super::pace::{Pace, seconds_for};
+use super::wish::{Reason, Wish};
+use crate::conversion::Conversion;
+
+/// Ended jobs that are still shown.
+const KEPT_ENDED: usize = 8;
+
+/// What a job is about.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Task {
+    /// Index a folder or file.
+    Index(PathBuf),
+    /// Convert a checkpoint.
+    Convert(Conversion),
+}
+
+/// How whoever carries a job out is told to wait or to stop.
+enum Reins {
+    Index(Control),
+    Convert(watch::Sender<Wish>),
+}
+
+impl Reins {
+    fn pull(&self, wish: Wish) {
+        match (self, wish) {
+            (Self::Index(control), Wish::Go) => control.set_paused(false),
+            (Self::Index(control), Wish::Wait(_)) => control.set_paused(true),
+            (Self::Index(control), Wish::Stop) => control.cancel(),
+            (Self::Convert(sender), wish) => drop(sender.send_replace(wish)),
+        }
+    }
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    /// In its queue since then.
+    Waiting(Instant),
+    /// At work since then.
+    Begun(Instant),
+    /// Over, after that long.
+    Ended(Duration),
+}
+
+/// A job.
+pub(crate) struct Entry {
+    pub(crate) job: Job,
+    task: Task,
+    reins: Reins,
+    wish: Wish,
+    stage: Stage,
+    pace: Pace,
+}
+
+/// How a job has ended.
+pub(crate) enum Ending {
+    /// As it should, with a line that says what came of it.
+    Done(String),
+    /// On request, with a line.
+    Cancelled(String),
+    /// On an error.
+    Failed(Failure),
+}
+
+impl Entry {
+    /// Follows a wish, unless there is nothing to be changed any more.
+    fn follow(&mut self, wish: Wish) {
+        if self.is_over() || self.wish == Wish::Stop {
+            return;
+        }
+        self.wish = wish;
+        self.job.state = wish.state();
+        if wish != Wish::Go {
+            self.pace.clear();
+        }
+        self.reins.pull(wish);
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Ended(_))
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self.stage {
+            Stage::Waiting(since) | Stage::Begun(since) => since.elapsed(),
+            Stage::Ended(took) => took,
+        }
+    }
+
+    /// Counts bytes, for a job that is told how far it is in them.
+    pub(crate) fn count_bytes(&mut self, done: u64, total: u64) {
+        (self.job.unit, self.job.done, self.job.total) = (JobUnit::Bytes, done, Some(total));
+        // What a job says as it comes to rest belongs to no rate.
+        if self.wish == Wish::Go {
+            self.pace.record(done, Instant::now());
+        }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        self.stage = Stage::Ended(self.elapsed());
+        self.pace.clear();
+        (self.job.state, self.job.detail) = match ending {
+            Ending::Done(summary) => (JobState::Done, summary),
+            Ending::Cancelled(summary) => (JobState::Cancelled, summary),
+            Ending::Failed(failure) => {
+                let message = failure.message.clone();
+                (JobState::Failed { failure }, message)
+            }
+        };
+    }
+
+    fn snapshot(&self) -> Job {
+        let mut job = Job { elapsed_ms: self.elapsed().as_secs_f64() * 1e3, ..self.job.clone() };
+        job.bytes_per_second = self.pace.rate(Instant::now());
+        let left = job.total.map(|total| total.saturating_sub(job.done));
+        job.seconds_left = left.zip(job.bytes_per_second).and_then(|(left, rate)| seconds_for(left, rate));
+        if !self.is_over() && self.wish == Wish::Wait(Reason::Memory) {
+            "paused: memory is short".clone_into(&mut job.detail);
+        }
+        job
+    }
+}
+
+#[derive(Default)]
+struct Registry {
+    last_id: u64,
+    paused: bool,
+    memory_is_short: bool,
+    entries: VecDeque<Entry>,
+}
+
+impl Registry {
+    fn wish(&self, kind: JobKind) -> Wish {
+        Wish::of(kind, self.paused, self.memory_is_short)
+    }
+
+    /// Tells every job what it is to do now.
+    fn tell_all(&mut self) {
+        let (paused, short) = (self.paused, self.memory_is_short);
+        for entry in &mut self.entries {
+            entry.follow(Wish::of(entry.job.kind, paused, short));
+        }
+    }
+
+    fn open(&self, is_it: impl Fn(&Task) -> bool) -> Option<&Entry> {
+        self.entries.iter().find(|entry| !entry.is_over() && is_it(&entry.task))
+    }
+
+    fn forget_the_oldest(&mut self) {
+        let mut ended = 0;
+        self.entries.retain(|entry| {
+            ended += usize::from(entry.is_over());
+            !entry.is_over() || ended <= KEPT_ENDED
+        });
+    }
+}
+
+/// A job that was asked for.
+pub(crate) enum Added<R> {
+    /// There is one at it already.
+    Known(Job),
+    /// A new one; whoever carries it out listens to the reins.
+    New(Job, R),
+}
+
+/// The list of jobs; a handle that can be copied.
+#[derive(Clone)]
+pub(crate) struct Board {
+    registry: Arc<Mutex<Registry>>,
+    changed: Arc<Notify>,
+}
+
+impl Board {
+    /// An empty list. `changed` is told whenever a job moves.
+    pub(crate) fn new(changed: Arc<Notify>) -> Self {
+        Self { registry: Arc::default(), changed }
+    }
+
+    /// Adds the indexing of `path`.
+    pub(crate) fn add_index(&self, path: PathBuf) -> Added<Control> {
+        let title = path.display().to_string();
+        let control = Control::default();
+        self.add(&mut self.lock(), Task::Index(path), control.clone(), Reins::Index(control), |job| job.title = title)
+    }
+
+    /// Adds a conversion; refuses a second one to a target that another one is making.
+    pub(crate) fn add_conversion(&self, conversion: Conversion) -> Result<Added<watch::Receiver<Wish>>, Failure> {
+        let mut registry = self.lock();
+        let target = &conversion.target;
+        let rival =
+            |task: &Task| matches!(task, Task::Convert(other) if other != &conversion && &other.target == target);
+        if let Some(entry) = registry.open(rival) {
+            return Err(Failure::new(
+                FailureCode::Overloaded,
+                format!("`{}` is being made by another conversion: {}", target.display(), entry.job.title),
+            )
+            .hint("Wait until it is done, cancel it, or name another target."));
+        }
+        let wish = registry.wish(JobKind::Convert);
+        let (sender, receiver) = watch::channel(wish);
+        let (title, target) = (conversion.title.clone(), target.display().to_string());
+        Ok(self.add(&mut registry, Task::Convert(conversion), receiver, Reins::Convert(sender), |job| {
+            (job.kind, job.unit) = (JobKind::Convert, JobUnit::Bytes);
+            (job.title, job.target) = (title, Some(target));
+        }))
+    }
+
+    fn add<R>(
+        &self,
+        registry: &mut Registry,
+        task: Task,
+        listener: R,
+        reins: Reins,
+        describe: impl FnOnce(&mut Job),
+    ) -> Added<R> {
+        if let Some(entry) = registry.open(|other| *other == task) {
+            return Added::Known(entry.snapshot());
+        }
+        registry.last_id += 1;
+        let mut job = Job {
+            id: registry.last_id,
+            kind: JobKind::Index,
+            title: String::new(),
+            target: None,
+            state: JobState::Running,
+            unit: JobUnit::Files,
+            done: 0,
+            total: None,
+            bytes_per_second: None,
+            seconds_left: None,
+            detail: "waiting to start".to_owned(),
+            elapsed_ms: 0.0,
+        };
+        describe(&mut job);
+        let wish = registry.wish(job.kind);
+        let stage = Stage::Waiting(Instant::now());
+        let mut entry = Entry { job, task, reins, wish: Wish::Go, stage, pace: Pace::default() };
+        entry.follow(wish);
+        let job = entry.snapshot();
+        registry.entries.push_front(entry);
+        registry.forget_the_oldest();
+        self.changed.notify_one();
+        Added::New(job, listener)
+    }
+
+    /// Says that a job's turn has come; false where it was cancelled while it waited.
+    pub(crate) fn begin(&self, id: u64) -> bool {
+        let mut registry = self.lock();
+        let waiting = |entry: &&mut Entry| entry.job.id == id && !entry.is_over();
+        match registry.entries.iter_mut().find(waiting) {
+            Some(entry) => entry.stage = Stage::Begun(Instant::now()),
+            None => return false,
+        }
+        drop(registry);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Changes what is told of a job.
+    pub(crate) fn edit(&self, id: u64, edit: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.lock().entries.iter_mut().find(|entry| entry.job.id == id) {
+            edit(entry);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Says how a job has ended.
+    pub(crate) fn end(&self, id: u64, ending: Ending) {
+        self.edit(id, |entry| entry.end(ending));
+    }
+
+    /// Asks a job to stop. One that waits for its turn has stopped with that.
+    pub(crate) fn cancel(&self, id: JobId) -> Result<(), Failure> {
+        let mut registry = self.lock();
+        let entry = registry.entries.iter_mut().find(|entry| entry.job.id == id.id).ok_or_else(|| {
+            Failure::new(FailureCode::NotFound, format!("there is no job {}", id.id))
+                .hint("It may have ended long ago.")
+        })?;
+        stop(entry);
+        drop(registry);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Asks every job to stop.
+    pub(crate) fn cancel_all(&self) {
+        self.lock().entries.iter_mut().for_each(stop);
+        self.changed.notify_one();
+    }
+
+    /// Pauses or resumes all of them.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        let mut registry = self.lock();
+        registry.paused = paused;
+        registry.tell_all();
+        drop(registry);
+        self.changed.notify_one();
+    }
+
+    /// Has those wait that take memory, or lets them go on.
+    pub(crate) fn set_memory_is_short(&self, short: bool) {
+        let mut registry = self.lock();
+        if registry.memory_is_short == short {
+            return;
+        }
+        registry.memory_is_short = short;
+        registry.tell_all();
+        drop(registry);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn paused(&self) -> bool {
+        self.lock().paused
+    }
+
+    /// Whether a job of this kind has not ended.
+    pub(crate) fn has_open(&self, kind: JobKind) -> bool {
+        self.lock().entries.iter().any(|entry| entry.job.kind == kind && !entry.is_over())
+    }
+
+    /// Newest first.
+    pub(crate) fn snapshot(&self) -> Vec<Job> {
+        self.lock().entries.iter().map(Entry::snapshot).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().expect("nobody panics while they hold the jobs. This is a bug.")
+    }
+}
+
+/// Asks a job to stop; one whose turn has not come has nothing to finish.
+fn stop(entry: &mut Entry) {
+    entry.follow(Wish::Stop);
+    if matches!(entry.stage, Stage::Waiting(_)) {
+        entry.end(Ending::Cancelled("cancelled before it began".to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use embedbar_contract::{ConvertFormat, ConvertPrecision};
+
+    use super::*;
+
+    fn conversion(source: &str, target: &str) -> Conversion {
+        Conversion {
+            title: format!("{source} to INT8 GGUF"),
+            source: source.into(),
+            target: target.into(),
+            own_folder: None,
+            precision: ConvertPrecision::Int8,
+            format: ConvertFormat::Gguf,
+        }
+    }
+
+    fn board() -> Board {
+        Board::new(Arc::default())
+    }
+
+    fn added<R>(added: Added<R>) -> (u64, R) {
+        match added {
+            Added::New(job, listener) => (job.id, listener),
+            Added::Known(job) => panic!("there is {job:?}"),
+        }
+    }
+
+    fn job(board: &Board, id: u64) -> Job {
+        board.snapshot().into_iter().find(|job| job.id == id).expect("it is on the board")
+    }
+
+    #[test]
+    fn the_same_conversion_is_one_job_and_another_one_to_its_target_is_refused() {
+        let board = board();
+        let (id, _wishes) = added(board.add_conversion(conversion("/a", "/x.gguf")).expect("it is free"));
+        let again = board.add_conversion(conversion("/a", "/x.gguf"));
+        assert!(matches!(again, Ok(Added::Known(job)) if job.id == id));
+        let Err(failure) = board.add_conversion(conversion("/b", "/x.gguf")) else { panic!("it is being made") };
+        assert_eq!(failure.code, FailureCode::Overloaded);
+        board.end(id, Ending::Done(String::new()));
+        let (other, _wishes) = added(board.add_conversion(conversion("/b", "/x.gguf")).expect("it is free again"));
+        assert_ne!(other, id);
+    }
+
+    #[test]
+    fn short_memory_holds_conversions_and_says_so_while_indexing_goes_on() {
+        let board = board();
+        let (index, _control) = added(board.add_index("/docs".into()));
+        let (id, wishes) = added(board.add_conversion(conversion("/a", "/x.gguf")).expect("it is free"));
+        assert!(board.begin(id) && board.begin(index));
+        board.set_memory_is_short(true);
+        assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Memory));
+        assert_eq!(job(&board, id).state, JobState::Paused);
+        assert_eq!(job(&board, id).detail, "paused: memory is short");
+        assert_eq!(job(&board, index).state, JobState::Running);
+        board.set_paused(true);
+        assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Person));
+        assert_eq!(job(&board, index).state, JobState::Paused);
+        board.set_paused(false);
+        board.set_memory_is_short(false);
+        assert_eq!(*wishes.borrow(), Wish::Go);
+        assert_eq!(job(&board, id).state, JobState::Running);
+        assert_ne!(job(&board, id).detail, "paused: memory is short");
+    }
+
+    #[test]
+    fn a_job_that_is_added_while_memory_is_short_waits_from_the_beginning() {
+        let board = board();
+        board.set_memory_is_short(true);
+        let (id, wishes) = added(board.add_conversion(conversion("/a", "/x.gguf")).expect("it is free"));
+        assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Memory));
+        assert_eq!(job(&board, id).state, JobState::Paused);
+    }
+
+    #[test]
+    fn a_cancel_cannot_be_taken_back_and_ends_at_once_what_has_not_begun() {
+        let board = board();
+        let (running, wishes) = added(board.add_conversion(conversion("/a", "/x.gguf")).expect("it is free"));
+        let (waiting, _wishes) = added(board.add_conversion(conversion("/b", "/y.gguf")).expect("it is free"));
+        assert!(board.begin(running));
+        board.cancel_all();
+        board.set_paused(true);
+        board.set_paused(false);
+        assert_eq!((*wishes.borrow(), job(&board, running).state), (Wish::Stop, JobState::Cancelling));
+        assert_eq!(job(&board, waiting).state, JobState::Cancelled);
+        assert!(!board.begin(waiting), "its turn never comes");
+    }
+
+    #[test]
+    fn bytes_have_a_rate_and_an_end_only_while_they_move() {
+        let board = board();
+        let (id, _wishes) = added(board.add_conversion(conversion("/a", "/x.gguf")).expect("it is free"));
+        assert!(board.begin(id));
+        board.edit(id, |entry| entry.count_bytes(0, 1000));
+        std::thread::sleep(Duration::from_millis(600));
+        board.edit(id, |entry| entry.count_bytes(500, 1000));
+        let running = job(&board, id);
+        assert_eq!((running.unit, running.done, running.total), (JobUnit::Bytes, 500, Some(1000)));
+        assert!(running.bytes_per_second.is_some_and(|rate| rate > 0.0 && rate < 1000.0), "{running:?}");
+        assert!(running.seconds_left.is_some_and(|left| left > 0.5), "{running:?}");
+        board.set_paused(true);
+        board.edit(id, |entry| entry.count_bytes(510, 1000));
+        let paused = job(&board, id);
+        assert_eq!((paused.done, paused.bytes_per_second, paused.seconds_left), (510, None, None));
+    }
+
+    #[test]
+    fn only_the_newest_of_those_that_have_ended_are_kept() {
+        let board = board();
+        let open = added(board.add_index("/open".into())).0;
+        for number in 0..20 {
+            let id = added(board.add_index(format!("/{number}").into())).0;
+            board.end(id, Ending::Done(String::new()));
+        }
+        let last = added(board.add_index("/last".into())).0;
+        let ids: Vec<u64> = board.snapshot().iter().map(|job| job.id).collect();
+        assert_eq!((ids.len(), ids[0], ids.contains(&open)), (KEPT_ENDED + 2, last, true), "{ids:?}");
+    }
+}

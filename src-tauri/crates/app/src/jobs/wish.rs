@@ -1,0 +1,89 @@
+//! What a job is to do now, and when memory counts as short. Pure decisions.
+
+use std::time::{Duration, Instant};
+
+use embedbar_contract::{JobKind, JobState, Pressure};
+
+/// How long memory must have been calm before conversions go on.
+const CALM: Duration = Duration::from_secs(10);
+
+/// What a job is to do now.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Wish {
+    /// Work.
+    #[default]
+    Go,
+    /// Hold what it has and wait.
+    Wait(Reason),
+    /// End; cannot be taken back.
+    Stop,
+}
+
+/// Why a job waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reason {
+    /// The person has paused bulk work.
+    Person,
+    /// Memory is short.
+    Memory,
+}
+
+impl Wish {
+    /// What a job of this kind is to do that nobody has cancelled.
+    pub(crate) fn of(kind: JobKind, paused: bool, memory_is_short: bool) -> Self {
+        match kind {
+            _ if paused => Self::Wait(Reason::Person),
+            // Indexing uses the model that is there; a conversion takes memory and disk on top.
+            JobKind::Convert if memory_is_short => Self::Wait(Reason::Memory),
+            JobKind::Convert | JobKind::Index => Self::Go,
+        }
+    }
+
+    /// What a person is told of a job that has not ended.
+    pub(crate) fn state(self) -> JobState {
+        match self {
+            Self::Go => JobState::Running,
+            Self::Wait(_) => JobState::Paused,
+            Self::Stop => JobState::Cancelling,
+        }
+    }
+}
+
+/// Whether memory is short: at the first reading that says so, and until it has been calm for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Squeeze {
+    until: Option<Instant>,
+}
+
+impl Squeeze {
+    /// Takes a reading into account. A pressure that is not known is no reason to wait.
+    pub(crate) fn is_short(&mut self, pressure: Option<Pressure>, now: Instant) -> bool {
+        if pressure.is_some_and(|pressure| pressure > Pressure::Normal) {
+            self.until = Some(now + CALM);
+        }
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_short_at_once_and_calm_only_after_a_while() {
+        let (start, mut squeeze) = (Instant::now(), Squeeze::default());
+        let mut at = |seconds: u64, pressure| squeeze.is_short(pressure, start + Duration::from_secs(seconds));
+        assert!(!at(0, Some(Pressure::Normal)) && !at(1, None));
+        assert!(at(2, Some(Pressure::Warn)) && at(4, Some(Pressure::Normal)) && at(6, Some(Pressure::Critical)));
+        assert!(at(15, Some(Pressure::Normal)), "the last bad reading counts");
+        assert!(!at(16, Some(Pressure::Normal)) && !at(100, None));
+    }
+
+    #[test]
+    fn the_person_pauses_all_bulk_work_and_memory_only_conversions() {
+        let all = |paused, short| [JobKind::Index, JobKind::Convert].map(|kind| Wish::of(kind, paused, short));
+        assert_eq!(all(false, false), [Wish::Go, Wish::Go]);
+        assert_eq!(all(false, true), [Wish::Go, Wish::Wait(Reason::Memory)]);
+        assert_eq!(all(true, true), [Wish::Wait(Reason::Person); 2]);
+    }
+}

@@ -34,6 +34,11 @@ async fn run(board: &Board, program: &ConverterProgram, turn: Turn) {
     let Turn { id, conversion, mut wishes } = turn;
     let outcome = convert(board, program, id, &conversion, &mut wishes).await;
     log(&conversion, &outcome);
+    if let Ok(made) = &outcome {
+        // The whole of it, whatever phase came last.
+        let bytes = made.bytes_read + made.bytes_written;
+        board.edit(id, |entry| entry.count_bytes(bytes, bytes));
+    }
     board.end(
         id,
         match outcome {

@@ -1,7 +1,7 @@
 //! Writes a checkpoint with the exact shapes of Qwen3-Embedding and random weights, a few megabytes at a time.
 //!
-//! `cargo run --release -p embedbar-convert --example random_checkpoint -- 4b|0.6b|LAYERS FOLDER TOKENIZER`; a number of layers
-//! stands for a 4B model with fewer of them. The weights are normally distributed as real ones nearly are, so that quantisers
+//! `cargo run --release -p embedbar-convert --example random_checkpoint -- 4b|0.6b[:LAYERS] FOLDER TOKENIZER`; a number of layers
+//! makes a model with fewer of them. The weights are normally distributed as real ones nearly are, so that quantisers
 //! have the same work; the same arguments give the same bytes. Such a model says nothing about quality.
 
 use std::error::Error;
@@ -29,16 +29,17 @@ const STEP: usize = 4 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: random_checkpoint 4b|0.6b|LAYERS FOLDER TOKENIZER";
+    let usage = "usage: random_checkpoint 4b|0.6b[:LAYERS] FOLDER TOKENIZER";
     let which = arguments.next().ok_or(usage)?;
     let folder = PathBuf::from(arguments.next().ok_or(usage)?);
     let tokenizer = arguments.next().ok_or(usage)?;
-    let four = Sizes { layers: 36, width: 2560, inner: 9728, heads: 32, kv_heads: 8, vocabulary: 151_665 };
-    let sizes = match which.as_str() {
-        "4b" => four,
+    let (name, layers) = which.split_once(':').map_or((which.as_str(), None), |(name, layers)| (name, Some(layers)));
+    let whole = match name {
+        "4b" => Sizes { layers: 36, width: 2560, inner: 9728, heads: 32, kv_heads: 8, vocabulary: 151_665 },
         "0.6b" => Sizes { layers: 28, width: 1024, inner: 3072, heads: 16, kv_heads: 8, vocabulary: 151_669 },
-        layers => Sizes { layers: layers.parse()?, ..four },
+        _ => return Err(usage.into()),
     };
+    let sizes = Sizes { layers: layers.map_or(Ok(whole.layers), str::parse)?, ..whole };
     fs::create_dir_all(&folder)?;
     fs::copy(tokenizer, folder.join("tokenizer.json"))?;
     fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&configuration(&sizes))?)?;

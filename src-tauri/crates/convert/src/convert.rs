@@ -1,10 +1,11 @@
 //! One conversion from its first check to the rename: everything that can be refused is refused before a weight is read.
 //!
-//! What is common to all targets is here; [`file`] makes a GGUF file and [`folder`] a Core ML package.
+//! What is common to all targets is here; [`file`] makes a GGUF file and [`folder`] Core ML packages.
 
 mod file;
 mod folder;
 mod rows;
+mod staging;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -25,20 +26,20 @@ const SHA256_DIGITS: usize = 64;
 ///
 /// `progress` is called after each block; [`ControlFlow::Break`] cancels. Whatever goes wrong, the target is as it was.
 pub fn convert(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Summary, ConvertError> {
-    let name = check_target(&job.target, job.format)?;
+    let name = check_target(&job.target, &job.format)?;
     let name = job.name.as_deref().unwrap_or(name);
     let configuration = Configuration::open(&job.source)?;
     let checkpoint = Checkpoint::open(&job.source, &configuration)?;
     let model = Model::recognise(&checkpoint, &configuration)?;
     let meter = Meter { done: 0, total: 0, source: &job.source, progress };
-    match job.format {
+    match &job.format {
         Format::Gguf => file::make(job, name, &checkpoint, &model, meter),
         Format::Package(target) => folder::make(job, target, name, &checkpoint, &model, meter),
     }
 }
 
 /// The target's name without its suffix.
-fn check_target(target: &Path, format: Format) -> Result<&str, ConvertError> {
+fn check_target<'a>(target: &'a Path, format: &Format) -> Result<&'a str, ConvertError> {
     let bad = |problem| ConvertError::BadTarget { path: target.to_path_buf(), problem };
     let is_folder = target.is_dir();
     match format {

@@ -30,13 +30,18 @@ mod plan;
 mod quantise;
 #[cfg(test)]
 mod samples;
+mod share;
 mod sidecar;
 mod stream;
+mod targets;
 mod tokenizer;
 
 pub use convert::{CONVERTER, convert};
 pub use error::ConvertError;
-pub use job::{Format, Job, Package, Pooling, Progress, Summary, System, TargetPrecision, TensorSummary};
+pub use job::{
+    Format, Job, Package, PackageSummary, Pooling, Progress, Sharing, Summary, System, TargetPrecision, TensorSummary,
+};
 pub use output::sweep;
 pub use package::NEURAL_ENGINE_BYTES;
 pub use stream::BLOCK_BYTES;
+pub use targets::Lengths;

@@ -145,6 +145,10 @@ pub(crate) struct Convert {
     /// [default: 128, papr: 32]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub(crate) lengths: Vec<NonZeroUsize>,
+    /// Packages: split a model whose weights are too large for the Neural Engine into packages that run one after the other
+    /// (NAME-1of3.mlpackage and so on) [default: one package]
+    #[arg(long, value_enum)]
+    pub(crate) chunks: Option<Chunks>,
 }
 
 /// What weights are stored as; clap sees to it that one is chosen at most.
@@ -188,6 +192,12 @@ pub(crate) enum Pooling {
     Cls,
     /// The last token
     Last,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Chunks {
+    /// As few packages as the Neural Engine takes
+    Auto,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -24,7 +24,8 @@ const SHA256_DIGITS: usize = 64;
 
 /// Converts a checkpoint.
 ///
-/// `progress` is called after each block; [`ControlFlow::Break`] cancels. Whatever goes wrong, the target is as it was.
+/// `progress` is called after each block; [`ControlFlow::Break`] cancels. Whatever goes wrong, the target is as it was;
+/// only where a rename fails among several packages, those that were renamed before stay.
 pub fn convert(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Summary, ConvertError> {
     let name = check_target(&job.target, &job.format)?;
     let name = job.name.as_deref().unwrap_or(name);

@@ -73,7 +73,7 @@ pub(super) fn make_sharing(
 }
 
 /// What all packages have in common, for the first length.
-fn options(job: &Job, package: &Package, name: &str, model: &Model) -> Result<Options, ConvertError> {
+pub(super) fn options(job: &Job, package: &Package, name: &str, model: &Model) -> Result<Options, ConvertError> {
     let pooling = if package.papr { job.pooling.unwrap_or(Pooling::Mean) } else { model.pooling(job)? };
     let recipe = PackageRecipe {
         name: if package.papr { "papr" } else { "native" },
@@ -97,7 +97,11 @@ fn options(job: &Job, package: &Package, name: &str, model: &Model) -> Result<Op
 }
 
 /// The packages of each length.
-fn plans(package: &Package, options: &Options, model: &Model) -> Result<Vec<Vec<PackagePlan>>, PackageError> {
+pub(super) fn plans(
+    package: &Package,
+    options: &Options,
+    model: &Model,
+) -> Result<Vec<Vec<PackagePlan>>, PackageError> {
     let architecture = model.architecture();
     let chunks = match package.chunk_bytes {
         Some(limit) => chunk::split(architecture, options, limit)?,

@@ -108,7 +108,8 @@ impl Set {
     }
 
     /// Puts each package in its place. The last package of the first length comes last: it is what was asked for by name, so
-    /// that whoever waits for it finds all others there.
+    /// that whoever waits for it finds all others there. A kill in between leaves whole packages, some of them older; their
+    /// metadata says what they were made from.
     pub(super) fn commit(self) -> Result<(), ConvertError> {
         for member in self.rows.into_iter().rev().flatten() {
             member.staged.commit()?;

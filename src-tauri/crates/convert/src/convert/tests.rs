@@ -15,8 +15,10 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
+use crate::package::blob::Place;
+use crate::package::segment::Segment;
 use crate::samples::{Numbers, Sample};
-use crate::{Lengths, Package, Pooling, Sharing, System, TargetPrecision, TensorSummary, stream};
+use crate::{Lengths, Package, PackageSummary, Pooling, Sharing, System, TargetPrecision, TensorSummary, stream};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -834,11 +836,44 @@ fn one_length_by_itself_and_as_the_longest_of_several_gives_the_same_package() {
     assert!(tree(&alone.target) == files);
 }
 
+/// The data of each tensor in the packages of the first length, by its name. Everything else in their weight files is checked.
+fn stored(job: &Job, packages: &[PackageSummary]) -> BTreeMap<String, Vec<Vec<u8>>> {
+    let Format::Package(package) = &job.format else { panic!("it is a package") };
+    let configuration = Configuration::open(&job.source).expect("it is sound");
+    let checkpoint = Checkpoint::open(&job.source, &configuration).expect("it is sound");
+    let model = Model::recognise(&checkpoint, &configuration).expect("it is sound");
+    let options = folder::options(job, package, "x", &model).expect("it is sound");
+    let plans = folder::plans(package, &options, &model).expect("it fits the model").swap_remove(0);
+    let mut found = BTreeMap::new();
+    for (plan, package) in plans.iter().zip(packages) {
+        let file = fs::read(package.path.join(WEIGHTS)).expect("it is there");
+        assert_eq!((file.len() as u64, &file[..64]), (plan.weight_bytes, plan.file_head().as_slice()));
+        let data = |place: &Place| {
+            assert_eq!(file[place.offset as usize..][..64], place.head(), "{}", package.path.display());
+            file[place.data_offset() as usize..][..place.bytes() as usize].to_vec()
+        };
+        for segment in &plan.segments {
+            match segment {
+                Segment::Constant { place, constant } => assert!(data(place) == constant.bytes()),
+                Segment::Stored(stored) => {
+                    let arrays = [Some(stored.form.codes()), stored.form.rest()];
+                    let arrays = arrays.iter().flatten().map(data).collect();
+                    let twice = found.insert(plan.weights[stored.weight].name.clone(), arrays);
+                    assert!(twice.is_none(), "a tensor is in two chunks");
+                }
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn a_model_that_is_too_large_for_a_package_becomes_a_chain_of_them() {
     let folder = folder();
     Sample::qwen3(Dtype::BF16).write(folder.path());
-    let whole = run(&several(folder.path(), |package| package)).expect("it is sound");
+    let alone = several(folder.path(), |package| package);
+    let whole = run(&alone).expect("it is sound");
+    let tensors = stored(&alone, &whole.packages);
     fs::remove_dir_all(&whole.packages[0].path).expect("it can be removed");
     let limit = whole.packages[0].weight_bytes * 2 / 3;
     let job =
@@ -858,6 +893,7 @@ fn a_model_that_is_too_large_for_a_package_becomes_a_chain_of_them() {
     assert_eq!(chain.output_sha256, sha256(lines.collect::<String>().as_bytes()));
     assert_eq!(chain.tensors, whole.tensors, "each tensor is in one of the chunks");
     assert_eq!((&chain.input_sha256, chain.bytes_read), (&whole.input_sha256, whole.bytes_read));
+    assert!(stored(&job, &chain.packages) == tensors, "the chunks have the numbers that one package has");
     let files: Vec<_> = chain.packages.iter().map(|package| tree(&package.path)).collect();
     assert!(files[0][WEIGHTS] == files[2][WEIGHTS] && files[1][WEIGHTS] == files[3][WEIGHTS]);
     assert_eq!(run(&job).expect("it replaces itself"), chain);

@@ -129,6 +129,24 @@ fn packages_of_real_weights_pass_their_self_test_and_their_floor() {
 }
 
 #[test]
+fn a_model_in_several_packages_is_judged_as_the_one_that_it_is() {
+    let name = "a_model_in_several_packages_is_judged_as_the_one_that_it_is";
+    let Some(source) = checkpoint::minilm_or_skip(name).expect("the checkpoint can be fetched") else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut certifier = Certifier::new(None);
+    let mut certified = |name: &str, chunk_bytes: Option<u64>| {
+        let chunks = Package { chunk_bytes, ..Package::native(System::MacOs14) };
+        let job = package(&source, folder.path().join(name), TargetPrecision::Int8, chunks);
+        certifier.convert(&job, &mut |_| GO_ON).expect("it passes")
+    };
+    let (whole, chain) = (certified("whole.mlpackage", None), certified("chain.mlpackage", Some(14_000_000)));
+    let paths: Vec<&Path> = chain.summary.packages.iter().map(|package| package.path.as_path()).collect();
+    assert!(paths.len() > 1 && paths.iter().all(|path| path.is_dir()), "{paths:?}");
+    assert_eq!(chain.certificate.agreement, whole.certificate.agreement);
+    assert!(chain.certificate.self_test.least_cosine > 0.9999);
+}
+
+#[test]
 fn matrices_that_lost_most_are_raised_until_the_floor_is_reached() {
     let name = "matrices_that_lost_most_are_raised_until_the_floor_is_reached";
     let Some(source) = checkpoint::minilm_or_skip(name).expect("the checkpoint can be fetched") else { return };

@@ -5,8 +5,9 @@
     pip install coremltools==9.0 'numpy<2' 'protobuf<6' kmeans1d safetensors
     python tests/package/check.py FOLDER
 
-FOLDER holds packages called FAMILY-….mlpackage and, for each family, a folder with `config.json` and `model.safetensors`. Each
-package
+FOLDER holds packages called FAMILY-….mlpackage and, for each family, a folder with `config.json` and `model.safetensors`.
+NAME-1of3.mlpackage and so on are a chain: one model in several packages, each of which takes what the one before gives, and
+NAME.mlpackage is the same model in one. Each package
 
 1.  is linted for what coremltools' loader lets through: counts, names, declared types, the description, the manifest;
 2.  has a `weight.bin` with the same bytes that Apple's own writer gives for the same arrays;
@@ -15,7 +16,8 @@ package
     where the program says so, and compared with the model's definition in double precision (below, from the checkpoint). For
     packages with fewer bits the definition gets the numbers that the package stands for, so that only the program is judged;
     how far those are from the checkpoint's own is checked separately; half-precision packages are also evaluated by
-    coremltools' own value inference;
+    coremltools' own value inference; a chain is evaluated from its first package to its last and has to give exactly what the
+    model in one package gives;
 5.  has the codes, scales and palettes that coremltools itself makes of the checkpoint. Exceptions that are meant: an 8-bit code
     may be the neighbour, because coremltools does not round the scale first; a block of int4 may have a smaller error.
 
@@ -55,6 +57,8 @@ TYPES = {
 }
 FIELDS = {"floats": np.float32, "ints": np.int32, "bools": np.bool_}
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_@]*\Z")
+CHUNK = re.compile(r"(.+)-(\d+)of(\d+)\Z")
+INT32, FLOAT32 = 131104, 65568
 SPECIFICATION = {"CoreML6": 7, "CoreML7": 8, "CoreML8": 9}
 erf = np.vectorize(math.erf)
 
@@ -153,6 +157,11 @@ class Package:
         self.function = self.spec.mlProgram.functions["main"]
         self.opset = self.function.opset
         self.block = self.function.block_specializations[self.opset]
+        metadata = self.spec.description.metadata.userDefined
+        self.about = {key.removeprefix("embedbar."): it for key, it in metadata.items()}
+        named = CHUNK.match(path.stem)
+        demand(self.about.get("chunk") == (named and f"{named[2]}/{named[3]}"), "the chunk's number")
+        self.number, self.of = (int(named[2]), int(named[3])) if named else (1, 1)
 
     def value(self, value):
         data_type, shape = shape_of(value.type)
@@ -179,11 +188,17 @@ class Package:
         demand(list(self.function.block_specializations) == [self.opset], "blocks")
         declared = [(it.name, tuple(it.type.multiArrayType.shape)) for it in description.input]
         functions = [(it.name, shape_of(it.type)[1]) for it in self.function.inputs]
-        demand(declared == functions and [name for name, _ in declared] == ["input_ids", "attention_mask"], "inputs")
-        demand(all(it.type.multiArrayType.dataType == 131104 for it in description.input), "inputs are no int32")
-        demand(len(description.output) == 1 and description.output[0].name == "embedding", "outputs")
-        demand(description.output[0].type.multiArrayType.dataType == 65568, "the output is no float32")
-        demand(list(self.block.outputs) == ["embedding"], "the block's outputs")
+        inputs, outputs = [name for name, _ in declared], [it.name for it in description.output]
+        first = ["input_ids"] if self.number == 1 else ["hidden"]
+        others = [] if self.number == 1 or "shares" not in inputs else ["shares"]
+        demand(declared == functions and inputs == [*first, "attention_mask", *others], f"inputs {inputs}")
+        for it in description.input:
+            wanted = INT32 if it.name in ("input_ids", "attention_mask") else FLOAT32
+            demand(it.type.multiArrayType.dataType == wanted, f"the type of `{it.name}`")
+        left = ["hidden_out"] if len(outputs) == 1 else ["hidden_out", "shares_out"]
+        demand(outputs == (["embedding"] if self.number == self.of else left), f"outputs {outputs}")
+        demand(all(it.type.multiArrayType.dataType == FLOAT32 for it in description.output), "an output is no float32")
+        demand(list(self.block.outputs) == outputs, "the block's outputs")
         types = {it.name: shape_of(it.type) for it in self.function.inputs}
         operations = set()
         for operation in self.block.operations:
@@ -210,8 +225,9 @@ class Package:
                 demand(IDENTIFIER.match(output.name), f"`{output.name}` is no identifier")
                 demand(output.name not in types, f"`{output.name}` is made twice")
                 types[output.name] = shape_of(output.type)
-        output = tuple(description.output[0].type.multiArrayType.shape)
-        demand(types["embedding"] == (MIL_pb2.FLOAT32, output), "the output's declared type")
+        for it in description.output:
+            shape = tuple(it.type.multiArrayType.shape)
+            demand(types[it.name] == (MIL_pb2.FLOAT32, shape), f"the declared type of `{it.name}`")
         for operation in self.block.operations:
             if operation.type == "const":
                 self.value(operation.attributes["val"])
@@ -220,20 +236,23 @@ class Package:
     def load(self):
         return milproto.load(self.spec, self.spec.specificationVersion, str(self.weights))
 
-    def fold(self, ids, mask):
-        """The vector as coremltools itself computes it: with constants for inputs, its loader infers every value. It cannot
-        infer those of `silu` and of compressed weights."""
+    def fold(self, given):
+        """The outputs as coremltools itself computes them: with constants for inputs, its loader infers every value. It
+        cannot infer those of `silu` and of compressed weights."""
         spec = Model_pb2.Model()
         spec.CopyFrom(self.spec)
         function = spec.mlProgram.functions["main"]
         block = function.block_specializations[self.opset]
         operations = []
-        for declared, numbers in zip(function.inputs, (ids, mask), strict=True):
+        for declared in function.inputs:
+            numbers = given[declared.name].ravel()
             constant = MIL_pb2.Operation(type="const")
             constant.outputs.add().CopyFrom(declared)
             constant.attributes["name"].CopyFrom(name_value(declared.name))
             constant.attributes["val"].type.CopyFrom(declared.type)
-            constant.attributes["val"].immediateValue.tensor.ints.values.extend(numbers.tolist())
+            tensor = constant.attributes["val"].immediateValue.tensor
+            field = tensor.ints if numbers.dtype == np.int32 else tensor.floats
+            field.values.extend(numbers.tolist())
             operations.append(constant)
         for operation in self.block.operations:
             if operation.type == "silu":
@@ -252,9 +271,9 @@ class Package:
         del function.inputs[:], block.operations[:]
         block.operations.extend(operations)
         loaded = milproto.load(spec, spec.specificationVersion, str(self.weights))
-        vector = loaded.functions["main"].outputs[0].val
-        demand(vector is not None, "coremltools cannot compute it")
-        return vector[0]
+        found = {name: it.val for name, it in zip(block.outputs, loaded.functions["main"].outputs, strict=True)}
+        demand(all(it is not None for it in found.values()), "coremltools cannot compute it")
+        return found
 
     def parameters(self, operation):
         given = {key: self.value(it) for key, it in operation.attributes.items() if key != "name"}
@@ -288,10 +307,12 @@ class Package:
                 found[operation.outputs[0].name] = self.decompress(operation.type, self.parameters(operation))
         return found
 
-    def evaluate(self, ids, mask, constants, half):
-        """The vector, in double precision or rounded to the declared type after each operation."""
-        length = self.spec.description.input[0].type.multiArrayType.shape[1]
-        values = {"input_ids": ids.reshape(1, length), "attention_mask": mask.reshape(1, length)}
+    def evaluate(self, given, constants, half):
+        """The outputs, in double precision or rounded to the declared type after each operation."""
+        values = {}
+        for it in self.function.inputs:
+            demand(given[it.name].shape == shape_of(it.type)[1], f"what is given as `{it.name}` has another shape")
+            values[it.name] = given[it.name]
         for name, number in constants.items():
             wide = isinstance(number, np.ndarray) and number.dtype in (np.float16, np.float32)
             values[name] = number.astype(np.float64) if wide else number
@@ -313,7 +334,16 @@ class Package:
                     with np.errstate(over="ignore"):
                         result = result.astype(TYPES[data_type]).astype(np.float64)
                 values[output.name] = result
-        return values["embedding"][0]
+        return {name: values[name] for name in self.block.outputs}
+
+
+def run(chain, ids, mask, compute):
+    """The vector of a model in one package or several. `compute` gives a package's outputs for its inputs."""
+    given = {"input_ids": ids[None], "attention_mask": mask[None]}
+    for number, package in enumerate(chain):
+        found = compute(number, package, given)
+        given = {"attention_mask": mask[None], **{name.removesuffix("_out"): it for name, it in found.items()}}
+    return given["embedding"][0]
 
 
 def name_value(name):
@@ -524,27 +554,43 @@ def check_quantisation(package, source):
 # ---------------------------------------------------------------- the verdict
 
 
-def check(path, checkpoints):
-    package = Package(path)
+def check_alone(package, source):
+    """What can be said of a package by itself."""
     package.lint()
     package.blobs.check_with_apples_writer()
     loaded = package.load()
     demand(len(loaded.functions["main"].operations) > 0, "nothing was loaded")
-    about = {key.removeprefix("embedbar."): it for key, it in package.spec.description.metadata.userDefined.items()}
-    family = next(name for name in sorted(checkpoints, key=len, reverse=True) if path.name.lower().startswith(f"{name}-macos"))
-    config, source = checkpoints[family]
     compared = check_quantisation(package, source)
-    demand((compared > 0) == (about["precision"] != "fp16"), "no matrix was compared with coremltools' own")
-    length = int(about["length"])
-    constants = package.weights_by_name()
-    # A table may be stored in part; what is missing is never read.
+    demand((compared > 0) == (package.about["precision"] != "fp16"), "no matrix was compared with coremltools' own")
+
+
+def numbers_stored(source, config, constants):
+    """The checkpoint's tensors as the packages have them. A table may be stored in part; what is missing is never read."""
     stored = dict(source)
     for name, numbers in source.items():
-        found = np.asarray(constants[re.sub(r"\W", "_", name)], np.float64).reshape(-1, *numbers.shape[1:])
+        identifier = re.sub(r"\W", "_", name)
+        found = next(of[identifier] for of in constants if identifier in of)
+        found = np.asarray(found, np.float64).reshape(-1, *numbers.shape[1:])
         if len(found) != len(numbers):
             start = config.get("first_position", 0) if "position_embeddings" in name else 0
             found = np.concatenate([numbers[:start], found, numbers[start + len(found) :]])
         stored[name] = found
+    return stored
+
+
+def check(chain, whole, checkpoints):
+    """A model in one package, or a chain of packages and the same model in one."""
+    about = chain[0].about
+    family = next(name for name in sorted(checkpoints, key=len, reverse=True) if chain[0].path.name.lower().startswith(f"{name}-macos"))
+    config, source = checkpoints[family]
+    demand([package.number for package in chain] == list(range(1, chain[0].of + 1)), "a chain is not complete")
+    for package in chain:
+        check_alone(package, source)
+        demand({**package.about, "chunk": ""} == {**about, "chunk": ""}, "chunks are of different models")
+    length = int(about["length"])
+    constants = [package.weights_by_name() for package in chain]
+    of_whole = [whole.weights_by_name()] if whole else []
+    stored = numbers_stored(source, config, constants)
     generator = np.random.default_rng(7)
     vocabulary = len(source["embed_tokens.weight" if config["family"] == "qwen3" else "embeddings.word_embeddings.weight"])
     worst = {"double": 0.0, "half": 0.0, "stored": 0.0, "coremltools": 0.0}
@@ -558,12 +604,17 @@ def check(path, checkpoints):
         exact = wanted_vector(config, source, ids[:count], about)
         wanted = wanted_vector(config, stored, ids[:count], about)
         for kind in ("double", "half"):
-            vector = package.evaluate(ids, mask, constants, kind == "half")
+            evaluate = lambda of: lambda number, package, given: package.evaluate(given, of[number], kind == "half")  # noqa: E731, B023
+            vector = run(chain, ids, mask, evaluate(constants))
             demand(np.isfinite(vector).all(), f"a vector that is not finite, in {kind} precision, {count} tokens")
+            if whole:
+                same = np.array_equal(vector, run([whole], ids, mask, evaluate(of_whole)))
+                demand(same, f"the chain gives another vector than the package of the whole model, {kind}, {count} tokens")
             # Of a vector of length 1, whatever the vector's own length is.
             worst[kind] = max(worst[kind], np.abs(vector - wanted).max() / np.linalg.norm(wanted))
         if about["precision"] == "fp16" and count == length // 2 + 1:
-            worst["coremltools"] = np.abs(package.fold(ids, mask) - wanted).max() / np.linalg.norm(wanted)
+            vector = run(chain, ids, mask, lambda number, package, given: package.fold(given))
+            worst["coremltools"] = np.abs(vector - wanted).max() / np.linalg.norm(wanted)
         worst["stored"] = max(worst["stored"], np.abs(exact - wanted).max() / np.linalg.norm(wanted))
     limits = {
         "double": 3e-4,
@@ -573,7 +624,17 @@ def check(path, checkpoints):
     }
     for kind, limit in limits.items():
         demand(worst[kind] <= limit, f"the largest difference, {kind}, is {worst[kind]:.2e}; {limit:.0e} is the limit")
-    return len(package.block.operations), worst
+    return sum(len(package.block.operations) for package in chain), worst
+
+
+def in_chains(paths):
+    """The packages by the model that they are of: its name, and its packages in their order."""
+    chains = {}
+    for path in paths:
+        named = CHUNK.match(path.stem)
+        name, number = (f"{named[1]}-in-{named[3]}", int(named[2])) if named else (path.stem, 1)
+        chains.setdefault(name, []).append((number, path))
+    return {name: [path for _, path in sorted(of)] for name, of in chains.items()}
 
 
 def main():
@@ -584,18 +645,22 @@ def main():
         weights = load_file(config.parent / "model.safetensors")
         weights = {name: numbers.astype(np.float64) for name, numbers in weights.items()}
         checkpoints[config.parent.name] = (json.loads(config.read_text()), weights)
-    failed = 0
+    chains, failed, chains_failed = in_chains(paths), 0, 0
     print(f"{'package':58} operations   double     half   stored  coremltools")
-    for path in paths:
+    for name, parts in chains.items():
+        is_chain = CHUNK.match(parts[0].stem)
         try:
-            operations, worst = check(path, checkpoints)
-            print(f"{path.stem:58} {operations:10}", *(f"{number:8.1e}" for number in worst.values()))
+            whole = Package(folder / f"{is_chain[1]}.mlpackage") if is_chain else None
+            operations, worst = check([Package(path) for path in parts], whole, checkpoints)
+            print(f"{name:58} {operations:10}", *(f"{number:8.1e}" for number in worst.values()))
+            continue
         except Wrong as wrong:
-            failed += 1
-            print(f"{path.stem:58} WRONG: {wrong}")
+            print(f"{name:58} WRONG: {wrong}")
         except Exception as error:  # noqa: BLE001: what coremltools raises is not ours to name
-            failed += 1
-            print(f"{path.stem:58} REFUSED: {type(error).__name__}: {error}")
+            print(f"{name:58} REFUSED: {type(error).__name__}: {error}")
+        failed += len(parts)
+        chains_failed += bool(is_chain)
+    print(f"{sum(bool(CHUNK.match(of[0].stem)) for of in chains.values())} chains, {chains_failed} wrong")
     print(f"{len(paths)} packages, {failed} wrong")
     return 1 if failed or not paths else 0
 

@@ -119,6 +119,8 @@ impl Certifier {
     /// that says why, and is an error. Whatever goes wrong, the target is as it was.
     pub fn convert(&mut self, job: &Job, progress: Told<'_>) -> Result<Outcome, CertifyError> {
         let floor = self.floor.unwrap_or_else(|| Self::floor_of(job.precision));
+        // Before hours of work: a tokenizer that does not fit the model fits no target either.
+        let texts = tokens(job)?;
         let mut job = job.clone();
         let mut worst: Option<Vec<String>> = None;
         let mut shares = RAISED.iter();
@@ -127,7 +129,7 @@ impl Certifier {
             let prepared = embedbar_convert::prepare(&job, &mut |step| progress(step.into()))?;
             let conversion_ms = milliseconds(started);
             let judging = Instant::now();
-            let subject = Subject::open(&job, &prepared)?;
+            let subject = Subject::open(&job, &prepared, &texts)?;
             let mut judge = Judge { subject, known: &mut self.known, told: progress };
             let (self_test, agreement) = judge.judge()?;
             if agreement.mean_cosine < floor && !judge.subject.four_bit().is_empty() {
@@ -175,14 +177,14 @@ fn milliseconds(since: Instant) -> f64 {
 /// What was made.
 enum Made {
     Gguf(GgufWeights),
-    Package(Box<Package>, PackageWeights),
+    Packages(Vec<Package>, PackageWeights),
 }
 
 impl Made {
     fn weights(&self) -> &dyn Weights {
         match self {
             Self::Gguf(weights) => weights,
-            Self::Package(_, weights) => weights,
+            Self::Packages(_, weights) => weights,
         }
     }
 }
@@ -194,29 +196,28 @@ struct Subject<'a> {
     source: Source,
     made: Made,
     recipe: Recipe,
-    texts: Vec<Vec<u32>>,
+    texts: &'a [Vec<u32>],
 }
 
 impl<'a> Subject<'a> {
-    fn open(job: &'a Job, prepared: &'a Prepared) -> Result<Self, CertifyError> {
-        let summary = prepared.summary();
+    fn open(job: &'a Job, prepared: &'a Prepared, texts: &'a [Vec<u32>]) -> Result<Self, CertifyError> {
+        let (summary, paths) = (prepared.summary(), prepared.paths());
         let source = Source::open(&job.source)?;
-        let (made, layers) = match job.format {
-            Format::Gguf => (Made::Gguf(GgufWeights::open(prepared.path(), summary)?), 1),
+        let (made, layers) = match &job.format {
+            Format::Gguf => (Made::Gguf(GgufWeights::open(paths[0], summary)?), 1),
             Format::Package(target) => {
-                let package = Package::open(prepared.path())?;
-                let weights = PackageWeights::open(&package, summary)?;
-                (Made::Package(Box::new(package), weights), target.layers.get())
+                let packages = paths.into_iter().map(Package::open).collect::<Result<Vec<_>, _>>()?;
+                let weights = PackageWeights::open(&packages, summary)?;
+                (Made::Packages(packages, weights), target.layers.get())
             }
         };
         let recipe = Recipe { pooling: summary.pooling, layers };
-        let texts = tokens(&source, summary)?;
         Ok(Self { job, summary, source, made, recipe, texts })
     }
 
     /// Counts what goes through in one evaluation.
     fn meter<'m>(&self, phase: Phase, told: &'m mut (dyn FnMut(Progress) -> ControlFlow<()> + 'm)) -> Meter<'m> {
-        let total = 2 * forward::work(self.source.architecture(), &self.texts);
+        let total = 2 * forward::work(self.source.architecture(), self.texts);
         Meter { phase, done: 0, total, path: self.job.source.clone(), told }
     }
 
@@ -239,7 +240,7 @@ impl<'a> Subject<'a> {
 
     /// Whether the model itself gives vectors of length 1.
     fn normalised(&self) -> Result<bool, CertifyError> {
-        match self.job.format {
+        match &self.job.format {
             Format::Gguf => Ok(true),
             Format::Package(package) => match package.normalise {
                 Some(said) => Ok(said),
@@ -263,10 +264,10 @@ impl Judge<'_, '_> {
         let (target, count) = (&subject.job.target, subject.texts.len());
         let mut meter = subject.meter(Phase::EvaluatingTarget, self.told);
         let vectors = subject.vectors(subject.made.weights(), count, target, &mut meter)?;
-        let (texts, normalised) = (&subject.texts, subject.normalised()?);
+        let (texts, normalised) = (subject.texts, subject.normalised()?);
         let expected = Expected { target, texts, vectors: &vectors, normalised };
         let self_test = match &subject.made {
-            Made::Package(package, _) => self_test::package(package, &expected)?,
+            Made::Packages(packages, _) => self_test::packages(packages, &expected)?,
             Made::Gguf(weights) => {
                 let started = Instant::now();
                 let alone = subject.vectors(weights, 1, target, &mut subject.meter(Phase::TestingTarget, self.told))?;
@@ -284,7 +285,7 @@ impl Judge<'_, '_> {
         let same =
             |known: &Known| known.source == *source && known.recipe == subject.recipe && known.texts == subject.texts;
         if !self.known.as_ref().is_some_and(same) {
-            let texts = subject.texts.clone();
+            let texts = subject.texts.to_vec();
             let mut meter = subject.meter(Phase::EvaluatingSource, self.told);
             let vectors = subject.vectors(&subject.source, texts.len(), source, &mut meter)?;
             *self.known = Some(Known { source: source.clone(), recipe: subject.recipe, texts, vectors });
@@ -327,7 +328,7 @@ impl Judge<'_, '_> {
                 agreement.mean_cosine
             ))
         };
-        let (format, recipe) = match job.format {
+        let (format, recipe) = match &job.format {
             Format::Gguf => ("gguf", "native"),
             Format::Package(package) => ("mlpackage", if package.papr { "papr" } else { "native" }),
         };
@@ -364,12 +365,13 @@ impl Judge<'_, '_> {
 }
 
 /// The probe set as the model's token ids.
-fn tokens(source: &Source, summary: &Summary) -> Result<Vec<Vec<u32>>, CertifyError> {
+fn tokens(job: &Job) -> Result<Vec<Vec<u32>>, CertifyError> {
+    let source = Source::open(&job.source)?;
     let (vocabulary, end) = match source.architecture() {
         Architecture::Bert(bert) => (bert.vocabulary, TextEnd::Tokenizer),
         Architecture::Qwen3(qwen3) => (qwen3.vocabulary, TextEnd::qwen3(source.end_token())),
     };
-    Ok(token_ids(&source.tokenizer(), &probes::probes(), vocabulary, summary.max_tokens, end)?)
+    Ok(token_ids(&source.tokenizer(), &probes::probes(), vocabulary, source.max_tokens(job)?, end)?)
 }
 
 /// Scales vectors to length 1.

@@ -1,10 +1,11 @@
 //! Runs what was made on a few fixed texts: finite, of the right width and length, the same alone as in company, and what the
 //! evaluator of the certificate says.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use embedbar_mil::{Arithmetic, Lengths, Package};
+use embedbar_mil::{Arithmetic, Package, Program, Tensor};
 
 use crate::CertifyError;
 use crate::certificate::SelfTest;
@@ -41,42 +42,81 @@ impl Expected<'_> {
     }
 }
 
-/// Checks the structure of a package and runs its program.
-pub(crate) fn package(package: &Package, expected: &Expected<'_>) -> Result<SelfTest, CertifyError> {
-    let findings = package.lint();
-    if let Some(first) = findings.first() {
-        let (path, count) = (expected.target.to_path_buf(), findings.len());
-        return Err(CertifyError::Structure { path, count, first: first.message.clone() });
+/// Checks the structure of a model's packages and runs their programs, one after the other where there are several.
+pub(crate) fn packages(packages: &[Package], expected: &Expected<'_>) -> Result<SelfTest, CertifyError> {
+    for package in packages {
+        let findings = package.lint();
+        if let Some(first) = findings.first() {
+            let (path, count) = (expected.target.to_path_buf(), findings.len());
+            return Err(CertifyError::Structure { path, count, first: first.message.clone() });
+        }
     }
-    let interface = package.embedding_interface(None)?;
-    let Lengths::Fixed(length) = interface.lengths else {
-        return Err(expected.failed("it takes texts of several lengths".to_owned()));
-    };
-    let program = package.program(Some(&interface.function), Arithmetic::Single)?;
-    let run = |text: &[u32], padding: i32| -> Result<Vec<f32>, CertifyError> {
-        let mut ids: Vec<i32> = text.iter().map(|&id| id as i32).take(length).collect();
-        let mut mask = vec![1; ids.len()];
-        ids.resize(length, padding);
-        mask.resize(length, 0);
-        let inputs = interface.inputs(&ids, &mask);
-        let inputs = inputs.ok_or_else(|| expected.failed(format!("it takes no `{length}` tokens")))?;
-        let outputs = program.run(&inputs)?;
-        let vector = outputs.get(&interface.output).and_then(|output| output.floats());
-        let vector = vector.ok_or_else(|| expected.failed(format!("it gives no `{}`", interface.output)))?.to_vec();
-        check(&vector, expected)?;
-        Ok(vector)
-    };
+    let chain = Chain::open(packages, expected)?;
     let started = Instant::now();
     let texts = expected.texts.len().min(TEXTS);
-    let vectors = expected.texts[..texts].iter().map(|text| run(text, 0)).collect::<Result<Vec<_>, _>>()?;
+    let vectors = expected.texts[..texts].iter().map(|text| chain.run(text, 0)).collect::<Result<Vec<_>, _>>()?;
     let text_ms = started.elapsed().as_secs_f64() * 1e3 / texts.max(1) as f64;
     // A package takes one text; what must not show is what pads it.
     let repadded = match expected.texts.first() {
-        Some(text) => vec![run(text, 1)?],
+        Some(text) => vec![chain.run(text, 1)?],
         None => Vec::new(),
     };
     let alone_difference = difference(&vectors[..repadded.len()], &repadded);
     judged(expected, "Core ML (interpreted, slow)", &vectors, alone_difference, text_ms)
+}
+
+/// Programs that run one after the other.
+struct Chain<'a> {
+    expected: &'a Expected<'a>,
+    programs: Vec<Program>,
+    length: usize,
+}
+
+/// What the converter calls the inputs and the output.
+const IDS: &str = "input_ids";
+const MASK: &str = "attention_mask";
+const VECTOR: &str = "embedding";
+
+/// Behind the name of what one package of several gives to the next one.
+const OUT: &str = "_out";
+
+impl<'a> Chain<'a> {
+    fn open(packages: &[Package], expected: &'a Expected<'a>) -> Result<Self, CertifyError> {
+        let programs: Vec<Program> =
+            packages.iter().map(|package| package.program(None, Arithmetic::Single)).collect::<Result<_, _>>()?;
+        let ids = programs.iter().flat_map(Program::inputs).find(|input| input.name == IDS);
+        let shape = ids.and_then(|input| input.tensor_type.fixed());
+        match shape.as_deref() {
+            Some(&[1, length]) => Ok(Self { expected, programs, length }),
+            _ => Err(expected.failed(format!("it has no input `{IDS}` for one text of a fixed length"))),
+        }
+    }
+
+    /// The vector of a text, padded with the token `padding`.
+    fn run(&self, text: &[u32], padding: i32) -> Result<Vec<f32>, CertifyError> {
+        let mut ids: Vec<i32> = text.iter().map(|&id| id as i32).take(self.length).collect();
+        let mut mask = vec![1; ids.len()];
+        ids.resize(self.length, padding);
+        mask.resize(self.length, 0);
+        let whole = |numbers: &[i32]| {
+            let tensor = Tensor::int32(&[1, self.length], numbers);
+            tensor.expect("there are as many numbers as the shape says. This is a bug.")
+        };
+        let tensors = [(IDS, whole(&ids)), (MASK, whole(&mask))];
+        let mut given: BTreeMap<String, Tensor> = tensors.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+        for program in &self.programs {
+            let taken = program.inputs().iter().filter_map(|input| given.get_key_value(&input.name));
+            let taken: BTreeMap<String, Tensor> = taken.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+            for (name, tensor) in program.run(&taken)? {
+                let name = name.strip_suffix(OUT).unwrap_or(&name).to_owned();
+                given.insert(name, tensor);
+            }
+        }
+        let vector = given.get(VECTOR).and_then(|output| output.floats());
+        let vector = vector.ok_or_else(|| self.expected.failed(format!("it gives no `{VECTOR}`")))?.to_vec();
+        check(&vector, self.expected)?;
+        Ok(vector)
+    }
 }
 
 /// Judges the vectors that the evaluator gave for the first texts alone.

@@ -48,14 +48,20 @@ impl Weights for GgufWeights {
     }
 }
 
-/// A package, expanded as its program would see it.
+/// A package or several that run one after the other, expanded as their programs would see them.
 pub(crate) struct PackageWeights {
     rows: HashMap<String, WeightRows>,
 }
 
 impl PackageWeights {
-    pub(crate) fn open(package: &Package, summary: &Summary) -> Result<Self, CertifyError> {
-        let open = |(part, name): (String, String)| Ok((part, package.weight(&name)?));
+    pub(crate) fn open(packages: &[Package], summary: &Summary) -> Result<Self, CertifyError> {
+        let open = |(part, name): (String, String)| {
+            let mut found = packages.iter().map(|package| package.weight(&name));
+            // The one package that has it; where none has, what the last one says of that.
+            let first = found.next().expect("a conversion makes a package at least. This is a bug.");
+            let rows = found.fold(first, |found, next| if found.is_ok() { found } else { next });
+            Ok((part, rows?))
+        };
         Ok(Self { rows: names(summary).into_iter().map(open).collect::<Result<_, CertifyError>>()? })
     }
 }

@@ -148,6 +148,10 @@ pub(crate) struct Convert {
     /// [default: 128, papr: 32]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub(crate) lengths: Vec<NonZeroUsize>,
+    /// Packages: split a model whose weights are too large for the Neural Engine into packages that run one after the other
+    /// (NAME-1of3.mlpackage and so on) [default: one package]
+    #[arg(long, value_enum)]
+    pub(crate) chunks: Option<Chunks>,
     /// The least mean cosine between the new model's vectors and the source's that is accepted; 0 accepts any
     /// [default: 0.999 in 16 bits, 0.99 in 8, 0.95 in 4]
     #[arg(long, value_name = "COSINE", value_parser = cosine)]
@@ -203,6 +207,12 @@ pub(crate) enum Pooling {
     Cls,
     /// The last token
     Last,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Chunks {
+    /// As few packages as the Neural Engine takes
+    Auto,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

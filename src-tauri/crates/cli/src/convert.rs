@@ -3,15 +3,18 @@
 //! It takes what the Papr SDK's script takes. Ctrl-C cancels: the target stays as it was.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use embedbar_certify::{Certificate, Certifier, Outcome, Phase};
+use embedbar_certify::{Certificate, Certifier, Phase};
 use embedbar_contract::Failure;
-use embedbar_convert::{Format, Job, NEURAL_ENGINE_BYTES, Package, Pooling, Summary, System, TargetPrecision};
+use embedbar_convert::{
+    Format, Job, Lengths, NEURAL_ENGINE_BYTES, Package, PackageSummary, Pooling, Sharing, Summary, System,
+    TargetPrecision,
+};
 use serde_json::json;
 
 use crate::arguments::{self, Convert, Recipe};
@@ -31,26 +34,23 @@ pub(crate) async fn run(convert: Convert, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn convert_all(convert: &Convert, as_json: bool, stop: &AtomicBool) -> anyhow::Result<()> {
-    let mut certifier = Certifier::new(convert.floor);
-    for job in jobs(convert)? {
-        warn(&job);
-        let started = Instant::now();
-        let mut shown = Shown::new();
-        let mut told = |step| {
-            shown.step(&step);
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let (summary, certified) = if convert.no_certificate {
-            let mut told = |step| told(embedbar_certify::Progress::from(step));
-            (embedbar_convert::convert(&job, &mut told).map_err(Failure::from)?, None)
-        } else {
-            let Outcome { summary, certificate, .. } = certifier.convert(&job, &mut told).map_err(Failure::from)?;
-            (summary, Some(certificate))
-        };
-        drop(shown);
-        report(&job, &summary, certified.as_ref(), started.elapsed().as_secs_f64(), as_json)?;
-    }
-    Ok(())
+    let job = job(convert)?;
+    warn(&job);
+    let started = Instant::now();
+    let mut shown = Shown::new();
+    let mut told = |step| {
+        shown.step(&step);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let (summary, certified) = if convert.no_certificate {
+        let mut told = |step| told(embedbar_certify::Progress::from(step));
+        (embedbar_convert::convert(&job, &mut told).map_err(Failure::from)?, None)
+    } else {
+        let outcome = Certifier::new(convert.floor).convert(&job, &mut told).map_err(Failure::from)?;
+        (outcome.summary, Some(outcome.certificate))
+    };
+    drop(shown);
+    report(&job, &summary, certified.as_ref(), started.elapsed().as_secs_f64(), as_json)
 }
 
 /// How far it is, how fast, how long still, and at what. Converting and reading back are counted together.
@@ -109,17 +109,29 @@ fn report(
             "left_out": summary.left_out,
             "tokenizer_left_out": summary.tokenizer_left_out,
             "fell_back": fell_back,
-            "neural_engine": !is_too_large(job, summary),
+            "neural_engine": !is_too_large(summary),
+            "packages": summary.packages.iter().map(package_json).collect::<Vec<_>>(),
+            "sharing": summary.sharing.map(|sharing| match sharing {
+                Sharing::Cloned => "cloned",
+                Sharing::Linked => "linked",
+                Sharing::Copied => "copied",
+            }),
             "certificate": certificate.map(certified).transpose()?,
         }));
     }
     let (read, written) = (output::bytes(Some(summary.bytes_read)), output::bytes(Some(summary.bytes_written)));
     let (path, sha256) = (job.target.display(), &summary.output_sha256);
     output::line(&format!("{path}: {written} from {read} in {seconds:.1} s, sha256 {sha256}"));
+    if summary.packages.len() > 1 {
+        for package in &summary.packages {
+            let (path, bytes) = (package.path.display(), output::bytes(Some(package.bytes)));
+            output::line(&format!("  {path}: {bytes}, {} tokens, sha256 {}", package.length, package.sha256));
+        }
+    }
     if let Some(certificate) = certificate {
         output::line(&format!("certificate: {}", sentence(certificate)));
     }
-    for note in notes(job, summary) {
+    for note in notes(summary) {
         eprintln!("note: {note}");
     }
     Ok(())
@@ -152,7 +164,7 @@ pub(crate) fn sentence(certificate: &Certificate) -> String {
 }
 
 /// What a person should know of what was made, a sentence each.
-pub(crate) fn notes(job: &Job, summary: &Summary) -> Vec<String> {
+pub(crate) fn notes(summary: &Summary) -> Vec<String> {
     let fell_back = summary.tensors.iter().filter(|tensor| tensor.fell_back).count();
     let mut notes = Vec::new();
     if fell_back > 0 {
@@ -163,22 +175,42 @@ pub(crate) fn notes(job: &Job, summary: &Summary) -> Vec<String> {
     if let Some(reason) = &summary.tokenizer_left_out {
         notes.push(format!("other programs cannot read it, because a GGUF file cannot hold its tokenizer: {reason}"));
     }
-    if is_too_large(job, summary) {
+    if is_too_large(summary) {
         notes.push(format!(
-            "the Neural Engine takes at most {} in one package, so that this one will run on the GPU or the processor",
+            "the Neural Engine takes at most {} in one package, so that this one will run on the GPU or the processor; \
+             `--chunks auto` makes packages that it takes",
             output::memory_bytes(Some(NEURAL_ENGINE_BYTES))
         ));
+    }
+    match summary.sharing {
+        Some(Sharing::Copied) => notes.push(
+            "each length has a copy of the weights, because this filesystem can neither clone nor link files"
+                .to_owned(),
+        ),
+        Some(Sharing::Cloned | Sharing::Linked) => notes.push("all lengths share the weights on the disk".to_owned()),
+        None => {}
     }
     notes
 }
 
 /// Whether the Neural Engine refuses it.
-fn is_too_large(job: &Job, summary: &Summary) -> bool {
-    matches!(job.format, Format::Package(_)) && summary.bytes_written > NEURAL_ENGINE_BYTES
+fn is_too_large(summary: &Summary) -> bool {
+    summary.packages.iter().any(|package| package.weight_bytes > NEURAL_ENGINE_BYTES)
 }
 
-/// What was written on the command line, as jobs.
-fn jobs(convert: &Convert) -> anyhow::Result<Vec<Job>> {
+fn package_json(package: &PackageSummary) -> serde_json::Value {
+    json!({
+        "path": package.path,
+        "length": package.length,
+        "chunk": package.chunk.map(|(number, of)| format!("{number}/{of}")),
+        "bytes": package.bytes,
+        "weight_bytes": package.weight_bytes,
+        "sha256": package.sha256,
+    })
+}
+
+/// What was written on the command line, as a job.
+fn job(convert: &Convert) -> anyhow::Result<Job> {
     let source = source(&convert.source)?;
     let precision = match (convert.precision.fp16, convert.precision.int8, convert.precision.k4bit) {
         (_, true, _) => TargetPrecision::Int8,
@@ -195,12 +227,12 @@ fn jobs(convert: &Convert) -> anyhow::Result<Vec<Job>> {
     });
     let base = Job { pooling, ..Job::new(source, &convert.out, precision) };
     match format(convert)? {
-        arguments::Format::Gguf => Ok(vec![Job { max_tokens: convert.max_length.map(std::num::NonZero::get), ..base }]),
-        arguments::Format::Mlpackage => Ok(packages(convert, &base)),
+        arguments::Format::Gguf => Ok(Job { max_tokens: convert.max_length.map(std::num::NonZero::get), ..base }),
+        arguments::Format::Mlpackage => Ok(Job { format: Format::Package(package(convert)), ..base }),
     }
 }
 
-fn packages(convert: &Convert, base: &Job) -> Vec<Job> {
+fn package(convert: &Convert) -> Package {
     let system = match convert.target {
         arguments::System::Macos13 => System::MacOs13,
         arguments::System::Macos14 => System::MacOs14,
@@ -213,22 +245,13 @@ fn packages(convert: &Convert, base: &Job) -> Vec<Job> {
         (true, _) => Some(true),
         _ => package.normalise,
     };
-    let lengths = match (convert.lengths.as_slice(), convert.max_length) {
-        ([], length) => vec![length.unwrap_or(package.length)],
-        (lengths, _) => lengths.to_vec(),
+    package.lengths = match (convert.lengths.as_slice(), convert.max_length) {
+        ([first, further @ ..], _) => Lengths::new(*first, further.iter().copied()),
+        ([], Some(length)) => Lengths::from(length),
+        ([], None) => package.lengths,
     };
-    let job = |(place, length): (usize, std::num::NonZeroUsize)| Job {
-        target: if place == 0 { base.target.clone() } else { with_length(&base.target, length.get()) },
-        format: Format::Package(Package { length, ..package }),
-        ..base.clone()
-    };
-    lengths.into_iter().enumerate().map(job).collect()
-}
-
-/// `x.mlpackage` with 64 becomes `x-64.mlpackage`.
-fn with_length(target: &Path, length: usize) -> PathBuf {
-    let name = target.file_stem().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!("{name}-{length}.mlpackage"))
+    package.chunk_bytes = convert.chunks.map(|arguments::Chunks::Auto| NEURAL_ENGINE_BYTES);
+    package
 }
 
 fn format(convert: &Convert) -> anyhow::Result<arguments::Format> {
@@ -258,23 +281,23 @@ mod tests {
     use super::*;
     use crate::arguments::{Arguments, Command};
 
-    fn parsed(arguments: &str) -> anyhow::Result<Vec<Job>> {
+    fn parsed(arguments: &str) -> anyhow::Result<Job> {
         let words = format!("embedbar convert --hf . {arguments}");
         let Command::Convert(convert) = Arguments::try_parse_from(words.split_whitespace())?.command else {
             panic!("it is a conversion");
         };
-        jobs(&convert)
+        job(&convert)
     }
 
     fn package(arguments: &str) -> Package {
-        let jobs = parsed(arguments).expect("it is understood");
-        let [Job { format: Format::Package(package), .. }] = jobs.as_slice() else { panic!("{jobs:?}") };
-        *package
+        let job = parsed(arguments).expect("it is understood");
+        let Format::Package(package) = job.format else { panic!("{job:?}") };
+        package
     }
 
     #[test]
     fn the_suffix_says_what_is_made_and_the_option_wins() {
-        assert_eq!(parsed("--out x.gguf --int8").expect("it is understood")[0].format, Format::Gguf);
+        assert_eq!(parsed("--out x.gguf --int8").expect("it is understood").format, Format::Gguf);
         assert_eq!(package("--out x.mlpackage --fp16"), Package::native(System::MacOs14));
         assert_eq!(package("--out x --fp16 --format mlpackage"), Package::native(System::MacOs14));
         assert!(parsed("--out x --fp16").is_err());
@@ -291,16 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn each_length_is_a_package_of_its_own() {
-        let jobs = parsed("--out some/x.mlpackage --int8 --lengths 128,64 --target macos15").expect("it is understood");
-        let made: Vec<(String, usize)> = jobs
-            .iter()
-            .map(|job| {
-                let Format::Package(package) = job.format else { panic!("{job:?}") };
-                assert_eq!(package.system, System::MacOs15);
-                (job.target.display().to_string(), package.length.get())
-            })
-            .collect();
-        assert_eq!(made, [("some/x.mlpackage".to_owned(), 128), ("some/x-64.mlpackage".to_owned(), 64)]);
+    fn all_lengths_and_chunks_are_made_in_one_conversion() {
+        let made = package("--out some/x.mlpackage --int8 --lengths 128,64 --target macos15");
+        assert_eq!(made.lengths.iter().map(std::num::NonZero::get).collect::<Vec<_>>(), [128, 64]);
+        assert_eq!((made.system, made.chunk_bytes), (System::MacOs15, None));
+        let made = package("--out x.mlpackage --int8 --max-length 64 --chunks auto");
+        assert_eq!(made.lengths.iter().map(std::num::NonZero::get).collect::<Vec<_>>(), [64]);
+        assert_eq!(made.chunk_bytes, Some(NEURAL_ENGINE_BYTES));
     }
 }

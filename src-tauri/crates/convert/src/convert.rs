@@ -1,18 +1,21 @@
 //! One conversion from its first check to the rename: everything that can be refused is refused before a weight is read.
 //!
-//! What is common to all targets is here; [`file`] makes a GGUF file and [`folder`] a Core ML package.
+//! What is common to all targets is here; [`file`] makes a GGUF file and [`folder`] Core ML packages.
 
 mod file;
 mod folder;
 mod rows;
+mod staging;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use staging::Set;
+
 use crate::checkpoint::Checkpoint;
 use crate::configuration::Configuration;
 use crate::job::Format;
-use crate::output::{Partial, Staged};
+use crate::output::Partial;
 use crate::plan::Model;
 use crate::sidecar::Sidecar;
 use crate::{ConvertError, Job, Progress, Summary};
@@ -28,7 +31,8 @@ const SHA256_DIGITS: usize = 64;
 
 /// Converts a checkpoint and puts the result in the target's place.
 ///
-/// `progress` is called after each block; [`ControlFlow::Break`] cancels. Whatever goes wrong, the target is as it was.
+/// `progress` is called after each block; [`ControlFlow::Break`] cancels. Whatever goes wrong, the target is as it was;
+/// only where a rename fails among several packages, those that were renamed before stay.
 pub fn convert(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Summary, ConvertError> {
     prepare(job, progress)?.commit()
 }
@@ -37,13 +41,13 @@ pub fn convert(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>)
 ///
 /// Otherwise as [`convert()`].
 pub fn prepare(job: &Job, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Prepared, ConvertError> {
-    let name = check_target(&job.target, job.format)?;
+    let name = check_target(&job.target, &job.format)?;
     let name = job.name.as_deref().unwrap_or(name);
     let configuration = Configuration::open(&job.source)?;
     let checkpoint = Checkpoint::open(&job.source, &configuration)?;
     let model = Model::recognise(&checkpoint, &configuration)?;
     let meter = Meter { done: 0, total: 0, source: &job.source, progress };
-    match job.format {
+    match &job.format {
         Format::Gguf => file::make(job, name, &checkpoint, &model, meter),
         Format::Package(target) => folder::make(job, target, name, &checkpoint, &model, meter),
     }
@@ -60,7 +64,7 @@ pub struct Prepared {
 #[derive(Debug)]
 enum Made {
     File(Partial),
-    Folder(Staged),
+    Folders(Set),
 }
 
 impl Prepared {
@@ -69,11 +73,12 @@ impl Prepared {
         &self.summary
     }
 
-    /// Where the result is: a GGUF file or the folder of a package, under a name that does not say which.
-    pub fn path(&self) -> &Path {
+    /// Where the result is, under names that do not say what it is: a GGUF file, or the packages of the first length, in the order
+    /// in which they run.
+    pub fn paths(&self) -> Vec<&Path> {
         match &self.made {
-            Made::File(partial) => partial.path(),
-            Made::Folder(staged) => staged.path(),
+            Made::File(partial) => vec![partial.path()],
+            Made::Folders(set) => set.first().iter().map(|member| member.staged.path()).collect(),
         }
     }
 
@@ -85,17 +90,17 @@ impl Prepared {
     }
 
     /// Puts the result beside the target under a name that nothing loads, [`QUARANTINED`] behind the target's, and gives that.
-    /// The target stays as it was.
-    pub fn set_aside(mut self, target: &Path) -> Result<PathBuf, ConvertError> {
-        let mut name = target.as_os_str().to_owned();
-        name.push(QUARANTINED);
-        let aside = PathBuf::from(name);
-        match &mut self.made {
-            Made::File(partial) => partial.rename_to(aside.clone()),
-            Made::Folder(staged) => staged.rename_to(aside.clone()),
+    /// The target stays as it was. Of several packages, those of further lengths are dropped.
+    pub fn set_aside(self, target: &Path) -> Result<PathBuf, ConvertError> {
+        match self.made {
+            Made::File(mut partial) => {
+                let aside = quarantined(target);
+                partial.rename_to(aside.clone());
+                partial.commit()?;
+                Ok(aside)
+            }
+            Made::Folders(set) => set.set_aside(),
         }
-        self.made.commit()?;
-        Ok(aside)
     }
 }
 
@@ -103,13 +108,20 @@ impl Made {
     fn commit(self) -> Result<(), ConvertError> {
         match self {
             Self::File(partial) => partial.commit(),
-            Self::Folder(staged) => staged.commit(),
+            Self::Folders(set) => set.commit(),
         }
     }
 }
 
+/// Where a model is set aside.
+fn quarantined(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(QUARANTINED);
+    PathBuf::from(name)
+}
+
 /// The target's name without its suffix.
-fn check_target(target: &Path, format: Format) -> Result<&str, ConvertError> {
+fn check_target<'a>(target: &'a Path, format: &Format) -> Result<&'a str, ConvertError> {
     let bad = |problem| ConvertError::BadTarget { path: target.to_path_buf(), problem };
     let is_folder = target.is_dir();
     match format {

@@ -76,6 +76,18 @@ pub enum ConvertError {
         /// What it asks for.
         what: String,
     },
+    /// A model cannot be split into packages that are small enough.
+    #[error("a package of `{path}` with layer `{layer}` alone has `{bytes}` bytes of weights; `{limit}` are allowed")]
+    LayerTooLarge {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// The layer, counted from 0; with the first one go the tables of tokens and positions.
+        layer: usize,
+        /// Bytes of weights that it takes.
+        bytes: u64,
+        /// Bytes that a package may have.
+        limit: u64,
+    },
     /// Neither the checkpoint nor the job says how to pool.
     #[error("`{path}` does not say how hidden states become one vector")]
     UnknownPooling {
@@ -231,9 +243,10 @@ impl ConvertError {
             | Self::NotFinite { .. }
             | Self::OutOfRange { .. }
             | Self::OtherSource { .. } => FailureCode::ModelInvalid,
-            Self::UnknownArchitecture { .. } | Self::Unsupported { .. } | Self::TensorType { .. } => {
-                FailureCode::ModelUnsupported
-            }
+            Self::UnknownArchitecture { .. }
+            | Self::Unsupported { .. }
+            | Self::LayerTooLarge { .. }
+            | Self::TensorType { .. } => FailureCode::ModelUnsupported,
             Self::UnknownPooling { .. } | Self::BadTarget { .. } | Self::OtherTokenizer { .. } => {
                 FailureCode::InvalidRequest
             }
@@ -267,6 +280,7 @@ impl ConvertError {
             Self::UnknownArchitecture { .. } | Self::Unsupported { .. } => {
                 "BERT, XLM-R and Qwen3 embedding models can be converted; choose another checkpoint or another setting."
             }
+            Self::LayerTooLarge { .. } => "Choose a smaller precision, or one package whatever its size.",
             Self::UnknownPooling { .. } => "Say which pooling the model was trained with: mean, cls or last.",
             Self::TensorType { .. } => "Use the checkpoint that the model's authors published, not a quantised one.",
             Self::OutOfRange { .. } => "Convert to INT8, whose scale per block holds more, or use another checkpoint.",

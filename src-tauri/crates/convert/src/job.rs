@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::Lengths;
+
 /// What the matrices of the target are stored as. Norms, biases and small tables stay F32 in each of them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -29,27 +31,35 @@ impl TargetPrecision {
 }
 
 /// What is made.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Format {
     /// One GGUF file, which llama.cpp reads too.
     Gguf,
-    /// A Core ML package for the Neural Engine or the GPU of a Mac.
+    /// A Core ML package for the Neural Engine or the GPU of a Mac, or one for each of several lengths.
     Package(Package),
 }
 
 /// What a package is made for.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Package {
     /// The oldest system that opens it.
     pub system: System,
-    /// Tokens of a text; shorter ones are padded on the right.
-    pub length: NonZeroUsize,
+    /// Tokens of a text; shorter ones are padded on the right. Each length is a package of its own: the first one is called as
+    /// the target is, and 64 after it is `NAME-64.mlpackage`. All of them have the same weights, which are on the disk once
+    /// where the filesystem can do that.
+    pub lengths: Lengths,
     /// How many of the last layers are averaged before pooling; 1 is the customary form.
     pub layers: NonZeroUsize,
     /// Whether the vector is scaled to length 1; `None` as the checkpoint says.
     pub normalise: Option<bool>,
     /// Whether it is what the Papr SDK expects; it is then recorded in the package.
     pub papr: bool,
+    /// The most bytes of weights in one package, such as [`NEURAL_ENGINE_BYTES`](crate::NEURAL_ENGINE_BYTES). A model that has
+    /// more becomes the least number of packages that run one after the other: `NAME-1of3.mlpackage` takes `input_ids` and
+    /// `attention_mask` and gives `hidden_out`; the next one takes that as `hidden`, and `attention_mask`; the last one gives
+    /// `embedding`. Where they average layers of several packages, `shares_out` and `shares` go along. `None`: one package,
+    /// whatever its size.
+    pub chunk_bytes: Option<u64>,
 }
 
 impl Package {
@@ -62,13 +72,14 @@ impl Package {
 
     /// The model's own recipe at the default length.
     pub fn native(system: System) -> Self {
-        Self { system, length: Self::NATIVE_LENGTH, layers: NonZeroUsize::MIN, normalise: None, papr: false }
+        let (lengths, layers) = (Self::NATIVE_LENGTH.into(), NonZeroUsize::MIN);
+        Self { system, lengths, layers, normalise: None, papr: false, chunk_bytes: None }
     }
 
     /// What the Papr SDK expects: 32 tokens, the mean of the last four layers, mean pooling.
     pub fn papr(system: System) -> Self {
-        let (length, layers) = (Self::PAPR_LENGTH, Self::PAPR_LAYERS);
-        Self { system, length, layers, normalise: Some(true), papr: true }
+        let (lengths, layers) = (Self::PAPR_LENGTH.into(), Self::PAPR_LAYERS);
+        Self { system, lengths, layers, normalise: Some(true), papr: true, chunk_bytes: None }
     }
 }
 
@@ -147,14 +158,18 @@ pub struct Progress {
 pub struct Summary {
     /// Bytes of the source's weight files, all of which were read.
     pub bytes_read: u64,
-    /// Size of the target.
+    /// Size of the target; of the packages of the first length together, where there are several.
     pub bytes_written: u64,
     /// The sha256 of the weights: of the file itself where there is one; where there are shards, of the lines
     /// `SHA256  NAME` that `sha256sum` prints for them in the order of their names.
     pub input_sha256: String,
     /// The sha256 of the target, taken by reading it back; of a package, that of the lines `SHA256  PATH` for its files in the
-    /// order of their paths.
+    /// order of their paths; of a chain of packages, that of the lines `SHA256  NAME` for those of the first length.
     pub output_sha256: String,
+    /// Every package that was made, those of the first length first; empty for a GGUF file.
+    pub packages: Vec<PackageSummary>,
+    /// How the packages of further lengths have their weights; `None` where there is one length.
+    pub sharing: Option<Sharing>,
     /// Every tensor of the target, in its order.
     pub tensors: Vec<TensorSummary>,
     /// Tensors of the source that a vector does not depend on and that were left out, such as the pooler.
@@ -162,10 +177,38 @@ pub struct Summary {
     /// Why the target has no tokenizer of its own, where `tokenizer.json` cannot be said in GGUF. llama.cpp cannot read such
     /// a target; Embedbar can, with the `tokenizer.json` that lies beside it.
     pub tokenizer_left_out: Option<String>,
-    /// The most tokens of a text that the target says to read.
+    /// The most tokens of a text that the target says to read; in packages, the first length.
     pub max_tokens: usize,
     /// The pooling that the target asks for.
     pub pooling: Pooling,
+}
+
+/// One package that was made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PackageSummary {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Tokens of a text.
+    pub length: usize,
+    /// Where the model is in several packages: which of them it is, counted from 1, and how many there are.
+    pub chunk: Option<(usize, usize)>,
+    /// Its size, weights that it shares with others included.
+    pub bytes: u64,
+    /// Size of its weights.
+    pub weight_bytes: u64,
+    /// See [`Summary::output_sha256`].
+    pub sha256: String,
+}
+
+/// How a weight file of the same bytes came to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sharing {
+    /// As a file of its own that shares its blocks on the disk (APFS, Btrfs, XFS).
+    Cloned,
+    /// As another name of the same file.
+    Linked,
+    /// As a second file, on a filesystem that can do neither.
+    Copied,
 }
 
 /// One tensor of the target.

@@ -30,16 +30,21 @@ mod plan;
 mod quantise;
 #[cfg(test)]
 mod samples;
+mod share;
 mod sidecar;
 mod source;
 mod stream;
+mod targets;
 mod tokenizer;
 
 pub use convert::{CONVERTER, Prepared, QUARANTINED, convert, prepare};
 pub use error::ConvertError;
-pub use job::{Format, Job, Package, Pooling, Progress, Summary, System, TargetPrecision, TensorSummary};
+pub use job::{
+    Format, Job, Package, PackageSummary, Pooling, Progress, Sharing, Summary, System, TargetPrecision, TensorSummary,
+};
 pub use output::{place, sweep, sweep_target};
 pub use package::NEURAL_ENGINE_BYTES;
 pub use package::architecture::{Activation, Architecture, Bert, Qwen3};
 pub use source::Source;
 pub use stream::BLOCK_BYTES;
+pub use targets::Lengths;

@@ -146,12 +146,18 @@ impl Staged {
 
     /// A new file in it, for writing at any place; folders on the way are made.
     pub(crate) fn file(&self, name: &str) -> Result<File, ConvertError> {
-        let path = self.path.join(name);
-        let failed = |source| self.failed(source);
-        fs::create_dir_all(folder_of(&path)).map_err(failed)?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(failed)?;
+        let path = self.place(name)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(|source| self.failed(source))?;
         cache::bypass(&file);
         Ok(file)
+    }
+
+    /// Where a new file in it may be made by other means; folders on the way are made.
+    pub(crate) fn place(&self, name: &str) -> Result<PathBuf, ConvertError> {
+        let path = self.path.join(name);
+        fs::create_dir_all(folder_of(&path)).map_err(|source| self.failed(source))?;
+        Ok(path)
     }
 
     /// For writing to a file of it.
@@ -175,7 +181,8 @@ impl Staged {
         sync_folder(folder_of(&self.target))
     }
 
-    fn failed(&self, source: std::io::Error) -> ConvertError {
+    /// The error for what the system refused in it.
+    pub(crate) fn failed(&self, source: std::io::Error) -> ConvertError {
         failed(&self.target, self.expected, source)
     }
 }
@@ -216,13 +223,15 @@ impl Writer<'_> {
 
 /// Takes bytes for a writing thread.
 pub(crate) struct Sink {
-    sender: SyncSender<(u64, Vec<u8>)>,
+    /// Which of the thread's files it is for.
+    file: usize,
+    sender: SyncSender<(usize, u64, Vec<u8>)>,
 }
 
 impl Sink {
     /// Has `bytes` written at a place; waits while the disk is behind.
     pub(crate) fn put(&self, offset: u64, bytes: Vec<u8>) -> Result<(), Stopped> {
-        self.sender.send((offset, bytes)).map_err(|_| Stopped)
+        self.sender.send((self.file, offset, bytes)).map_err(|_| Stopped)
     }
 }
 
@@ -241,21 +250,33 @@ pub(crate) fn writing<T>(
     writer: Writer<'_>,
     work: impl FnOnce(&Sink) -> Result<T, ConvertError>,
 ) -> Result<T, ConvertError> {
+    writing_all(&[writer], |sinks| work(&sinks[0]))
+}
+
+/// As [`writing`], for several files: there is a sink for each writer, and one thread writes to all of them.
+pub(crate) fn writing_all<T>(
+    writers: &[Writer<'_>],
+    work: impl FnOnce(&[Sink]) -> Result<T, ConvertError>,
+) -> Result<T, ConvertError> {
     thread::scope(|scope| {
-        let (sender, receiver) = sync_channel::<(u64, Vec<u8>)>(WAITING);
+        let (sender, receiver) = sync_channel::<(usize, u64, Vec<u8>)>(WAITING);
         let thread = scope.spawn(move || {
             let mut unsettled = 0;
-            for (offset, bytes) in receiver {
-                writer.put(offset, &bytes)?;
+            for (file, offset, bytes) in receiver {
+                writers[file].put(offset, &bytes)?;
                 unsettled += bytes.len() as u64;
                 if unsettled >= SETTLE_BYTES {
-                    writer.settle()?;
+                    writers.iter().try_for_each(Writer::settle)?;
                     unsettled = 0;
                 }
             }
             Ok(())
         });
-        let outcome = work(&Sink { sender });
+        let sinks: Vec<Sink> = (0..writers.len()).map(|file| Sink { file, sender: sender.clone() }).collect();
+        drop(sender);
+        let outcome = work(&sinks);
+        // The thread ends when nothing can come any more.
+        drop(sinks);
         thread.join().expect("the writer does not panic. This is a bug.").and(outcome)
     })
 }

@@ -10,7 +10,7 @@ use crate::configuration::{self, Configuration};
 use crate::decode::Decoder;
 use crate::package::architecture::Architecture;
 use crate::plan::Model;
-use crate::{ConvertError, Pooling, stream};
+use crate::{ConvertError, Format, Job, Pooling, stream};
 
 /// A checkpoint that was understood.
 pub struct Source {
@@ -31,6 +31,14 @@ impl Source {
     /// The model's sizes.
     pub fn architecture(&self) -> &Architecture {
         self.model.architecture()
+    }
+
+    /// The most tokens of a text that a target of `job` says to read.
+    pub fn max_tokens(&self, job: &Job) -> Result<usize, ConvertError> {
+        match &job.format {
+            Format::Gguf => Ok(self.model.max_tokens(job)? as usize),
+            Format::Package(package) => Ok(package.lengths.first().get()),
+        }
     }
 
     /// The file with the checkpoint's tokenizer.

@@ -270,6 +270,11 @@ pub(crate) fn sha256_of(
     }
 }
 
+/// The sha256 of a text.
+pub(crate) fn sha256_of_text(text: &str) -> String {
+    hexadecimal(Sha256::new().chain_update(text))
+}
+
 pub(crate) fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a text takes whatever is written. This is a bug.");

@@ -74,6 +74,10 @@ impl Package {
     }
 
     fn find_interface(&self, name: &str, function: &proto::Function) -> Result<EmbeddingInterface, String> {
+        // The first chunk of a model takes tokens and gives states for each of them, and would be taken for a whole one.
+        if let Some(chunk) = self.user_defined("embedbar.chunk") {
+            return Err(format!("it is the part `{chunk}` of a model that is in several packages"));
+        }
         let described = self.interface(name);
         let inputs = function.inputs.iter().map(|input| {
             let tensor_type = literal::tensor_type(input.kind.as_ref());

@@ -79,6 +79,12 @@ impl Package {
         }
     }
 
+    /// What the model's metadata has under a key of its maker's own.
+    pub(crate) fn user_defined(&self, key: &str) -> Option<&str> {
+        let metadata = self.model.description.as_ref()?.metadata.as_ref()?;
+        metadata.user_defined.get(key).map(String::as_str)
+    }
+
     /// The name and the block of a function; `None`: the default one.
     pub(crate) fn function(&self, name: Option<&str>) -> Result<(&str, &proto::Function), MilError> {
         let name = name.unwrap_or_else(|| self.default_function());

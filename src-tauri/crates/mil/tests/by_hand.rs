@@ -129,6 +129,11 @@ fn weight_file(blobs: &[(u32, Vec<u8>)]) -> (Vec<u8>, Vec<u64>) {
 
 /// Looks rows of a table up, takes their mean, and multiplies it with a matrix of bytes.
 fn model() -> (Vec<u8>, Vec<u8>) {
+    model_with("key", "value")
+}
+
+/// With something in its metadata.
+fn model_with(key: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
     let table: Vec<f32> = (0_u8..8).map(f32::from).collect();
     let (weights, offsets) = weight_file(&[
         (1, halves(&table)),
@@ -188,7 +193,7 @@ fn model() -> (Vec<u8>, Vec<u8>) {
         &[
             feature(1, "input_ids", 131_104, &[1, 3]),
             feature(10, "vector", 65_568, &[1, 3]),
-            message(100, &[text(3, "nobody"), message(100, &[text(1, "key"), text(2, "value")])]),
+            message(100, &[text(3, "nobody"), message(100, &[text(1, key), text(2, value)])]),
         ],
     );
     ([number(1, 7), description, program].concat(), weights)
@@ -273,6 +278,16 @@ fn its_interface_is_that_of_an_embedding_model() {
     assert_eq!((interface.ids.as_str(), interface.mask.as_deref()), ("input_ids", None));
     assert_eq!((&interface.lengths, interface.dimensions), (&Lengths::Fixed(3), 3));
     assert_eq!(interface.inputs(&[0, 3, -1], &[1; 3]), Some(ids(&[0, 3, -1])));
+}
+
+#[test]
+fn a_part_of_a_model_is_no_embedding_model() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (model, weights) = model_with("embedbar.chunk", "1/3");
+    write(folder.path(), &model, &weights);
+    let package = Package::open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let error = package.embedding_interface(None).expect_err("the rest is missing").to_string();
+    assert!(error.contains("`1/3`"), "{error}");
 }
 
 #[test]

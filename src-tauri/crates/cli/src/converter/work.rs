@@ -14,7 +14,7 @@ pub(super) fn carry_out(order: &Order, progress: &mut dyn FnMut(Progress) -> Con
     let job = job(order);
     let Outcome { summary, certificate, .. } = Certifier::new(None).convert(&job, &mut |step| progress(told(step)))?;
     let mut notes = vec![sentence(&certificate)];
-    notes.extend(crate::convert::notes(&job, &summary));
+    notes.extend(crate::convert::notes(&summary));
     Ok(Made {
         bytes_read: summary.bytes_read,
         bytes_written: summary.bytes_written,

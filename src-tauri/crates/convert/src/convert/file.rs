@@ -32,6 +32,8 @@ pub(super) fn make(
         bytes_written: target_bytes,
         input_sha256,
         output_sha256,
+        packages: Vec::new(),
+        sharing: None,
         tensors: plan.tensors.iter().map(|planned| summarise(planned, checkpoint)).collect(),
         left_out: model.left_out.clone(),
         tokenizer_left_out: plan.tokenizer_left_out,

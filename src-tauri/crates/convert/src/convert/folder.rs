@@ -1,32 +1,79 @@
-//! A Core ML package: tensors go to their places in the weight file whenever the source comes to them, so that here too one
-//! sequential pass converts the source and takes its sha256. A tensor that becomes a palette is read a second time.
+//! Core ML packages: tensors go to their places in the weight files whenever the source comes to them, so that here too one
+//! sequential pass converts the source and takes its sha256, however many packages it becomes. A tensor that becomes a palette
+//! is read a second time.
 
 use std::fs::File;
-
-use sha2::{Digest, Sha256};
+use std::path::Path;
 
 use super::rows::{Crew, Subject};
-use super::{Made, Meter, Prepared, SHA256_DIGITS};
+use super::staging::{Member, Set};
+use super::{Made, Meter, Prepared};
 use crate::checkpoint::Checkpoint;
-use crate::job::Package;
-use crate::output::{self, Sink, Staged};
-use crate::package::PackagePlan;
-use crate::package::manifest::{manifest, path};
+use crate::job::{Package, PackageSummary, Sharing};
+use crate::output::{self, Sink, Writer};
+use crate::package::architecture::Weight;
+use crate::package::manifest::path;
 use crate::package::options::{Options, PackageRecipe};
 use crate::package::program::identifier;
 use crate::package::segment::{Encoder, Encoding, Segment, Start, Stored, Survey};
+use crate::package::{PackageError, PackagePlan, chunk};
 use crate::plan::{Model, Place};
 use crate::sidecar::Sidecar;
-use crate::{ConvertError, Job, Pooling, Summary, TensorSummary, configuration, stream};
+use crate::{ConvertError, Job, Pooling, Summary, TensorSummary, configuration, share, stream};
 
 pub(super) fn make(
     job: &Job,
-    package: Package,
+    package: &Package,
+    name: &str,
+    checkpoint: &Checkpoint,
+    model: &Model,
+    meter: Meter<'_>,
+) -> Result<Prepared, ConvertError> {
+    make_sharing(job, package, name, checkpoint, model, meter, &share::best)
+}
+
+/// As [`make`]; `best` says how files in a folder can share their bytes.
+pub(super) fn make_sharing(
+    job: &Job,
+    package: &Package,
     name: &str,
     checkpoint: &Checkpoint,
     model: &Model,
     mut meter: Meter<'_>,
+    best: &dyn Fn(&Path) -> std::io::Result<Sharing>,
 ) -> Result<Prepared, ConvertError> {
+    let options = options(job, package, name, model)?;
+    let pooling = options.recipe.pooling;
+    let plans = plans(package, &options, model).map_err(|error| refused(job, &error))?;
+    let sidecar = Sidecar::read(&job.source, &job.target)?;
+    let set = Set::create(job, package, plans, sidecar.bytes(), best)?;
+    meter.total = checkpoint.bytes() + set.bytes_to_finish();
+    let tensors = tensors(set.first(), model);
+    let weights: Vec<File> =
+        set.first().iter().map(|member| member.staged.file(path::WEIGHTS)).collect::<Result<_, _>>()?;
+    let input_sha256 = write(set.first(), &tensors, checkpoint, &weights, &mut meter)?;
+    let packages = set.finish(&weights, &input_sha256, &mut meter)?;
+    let summaries = tensors.iter().map(|tensor| tensor.summary(checkpoint)).collect();
+    let first = &packages[..set.first().len()];
+    let summary = Summary {
+        bytes_read: checkpoint.bytes(),
+        bytes_written: first.iter().map(|package| package.bytes).sum(),
+        input_sha256,
+        output_sha256: together(first),
+        tensors: summaries,
+        left_out: model.left_out.clone(),
+        tokenizer_left_out: None,
+        max_tokens: package.lengths.first().get(),
+        pooling,
+        sharing: set.sharing(),
+        packages,
+    };
+    drop(tensors);
+    Ok(Prepared { summary, made: Made::Folders(set), sidecar })
+}
+
+/// What all packages have in common, for the first length.
+pub(super) fn options(job: &Job, package: &Package, name: &str, model: &Model) -> Result<Options, ConvertError> {
     let pooling = if package.papr { job.pooling.unwrap_or(Pooling::Mean) } else { model.pooling(job)? };
     let recipe = PackageRecipe {
         name: if package.papr { "papr" } else { "native" },
@@ -38,69 +85,84 @@ pub(super) fn make(
         },
     };
     let licence = configuration::licence(&job.source);
-    let options = Options {
+    Ok(Options {
         target: package.system,
         precision: job.precision,
         raised: job.raised.clone(),
-        length: package.length,
+        length: package.lengths.first(),
+        longest: package.lengths.longest(),
         recipe,
         name: name.to_owned(),
         licence,
+    })
+}
+
+/// The packages of each length.
+pub(super) fn plans(
+    package: &Package,
+    options: &Options,
+    model: &Model,
+) -> Result<Vec<Vec<PackagePlan>>, PackageError> {
+    let architecture = model.architecture();
+    let chunks = match package.chunk_bytes {
+        Some(limit) => chunk::split(architecture, options, limit)?,
+        None => vec![chunk::Chunk::whole(architecture)],
     };
-    let plan = PackagePlan::make(model.architecture(), options)
-        .map_err(|error| ConvertError::unsupported(&job.source.join("config.json"), error.to_string()))?;
-    let sidecar = Sidecar::read(&job.source, &job.target)?;
-    let other_bytes = plan.model(&"0".repeat(SHA256_DIGITS)).len() as u64 + manifest(&[]).len() as u64;
-    let target_bytes = plan.weight_bytes + other_bytes;
-    let staged = Staged::create(&job.target, target_bytes + sidecar.bytes())?;
-    meter.total = checkpoint.bytes() + plan.weight_bytes;
-    let weights = staged.file(path::WEIGHTS)?;
-    let tensors = tensors(&plan, model);
-    let input_sha256 = write(&plan, &tensors, checkpoint, &staged, &weights, &mut meter)?;
-    let program = plan.model(&input_sha256);
-    for (name, bytes) in [(path::MODEL, program.as_slice()), (path::MANIFEST, manifest(&program).as_bytes())] {
-        let file = staged.file(name)?;
-        staged.writer(&file).put(0, bytes)?;
-        file.sync_all().map_err(ConvertError::writing(&job.target))?;
+    let plans = package.lengths.iter().map(|length| {
+        let plan = |chunk: &chunk::Chunk| {
+            PackagePlan::make(architecture, Options { length, ..options.clone() }, chunk.clone())
+        };
+        chunks.iter().map(plan).collect()
+    });
+    plans.collect()
+}
+
+fn refused(job: &Job, error: &PackageError) -> ConvertError {
+    match *error {
+        PackageError::LayerTooLarge { layer, bytes, limit } => {
+            ConvertError::LayerTooLarge { path: job.source.clone(), layer, bytes, limit }
+        }
+        _ => ConvertError::unsupported(&job.source.join("config.json"), error.to_string()),
     }
-    weights.sync_all().map_err(ConvertError::writing(&job.target))?;
-    let output_sha256 = sum(&staged, &weights, &mut meter)?;
-    let summaries = tensors.iter().map(|tensor| tensor.summary(&plan, checkpoint)).collect();
-    let summary = Summary {
-        bytes_read: checkpoint.bytes(),
-        bytes_written: target_bytes,
-        input_sha256,
-        output_sha256,
-        tensors: summaries,
-        left_out: model.left_out.clone(),
-        tokenizer_left_out: None,
-        max_tokens: package.length.get(),
-        pooling,
+}
+
+/// The sha256 of a model in one package or several.
+fn together(packages: &[PackageSummary]) -> String {
+    if let [only] = packages {
+        return only.sha256.clone();
+    }
+    let line = |package: &PackageSummary| {
+        let name = package.path.file_name().unwrap_or_default().to_string_lossy();
+        format!("{}  {name}\n", package.sha256)
     };
-    Ok(Prepared { summary, made: Made::Folder(staged), sidecar })
+    stream::sha256_of_text(&packages.iter().map(line).collect::<String>())
 }
 
 /// A tensor of the source and what it becomes.
 struct Wanted<'a> {
     place: Place,
+    /// The package's index.
+    package: usize,
+    weight: &'a Weight,
     stored: &'a Stored,
 }
 
-/// The tensors that a package takes, in the order of the source.
-fn tensors<'a>(plan: &'a PackagePlan, model: &Model) -> Vec<Wanted<'a>> {
-    let stored = plan.segments.iter().filter_map(|segment| match segment {
-        Segment::Stored(stored) => Some(stored),
-        Segment::Constant { .. } => None,
-    });
-    let mut wanted: Vec<Wanted<'a>> = stored
-        .map(|stored| {
-            let name = &plan.weights[stored.weight].name;
-            let place = model.place(name).expect("a package takes what the family's plan has. This is a bug.");
-            Wanted { place, stored }
-        })
-        .collect();
-    wanted.sort_by_key(|wanted| wanted.place);
-    wanted
+/// The tensors that the packages take, in the order of the source.
+fn tensors<'a>(packages: &'a [Member], model: &Model) -> Vec<Wanted<'a>> {
+    let mut all = Vec::new();
+    for (package, Member { plan, .. }) in packages.iter().enumerate() {
+        let stored = plan.segments.iter().filter_map(|segment| match segment {
+            Segment::Stored(stored) => Some(stored),
+            Segment::Constant { .. } => None,
+        });
+        all.extend(stored.map(|stored| {
+            let weight = &plan.weights[stored.weight];
+            let place = model.place(&weight.name).expect("a package takes what the family's plan has. This is a bug.");
+            Wanted { place, package, weight, stored }
+        }));
+    }
+    all.sort_by_key(|wanted| wanted.place);
+    all
 }
 
 impl Wanted<'_> {
@@ -114,14 +176,13 @@ impl Wanted<'_> {
         }
     }
 
-    fn summary(&self, plan: &PackagePlan, checkpoint: &Checkpoint) -> TensorSummary {
+    fn summary(&self, checkpoint: &Checkpoint) -> TensorSummary {
         let form = &self.stored.form;
-        let part = plan.weights[self.stored.weight].name.clone();
         TensorSummary {
-            name: identifier(&part),
-            part,
+            part: self.weight.name.clone(),
+            name: identifier(&self.weight.name),
             source: self.place.tensor(checkpoint).name.clone(),
-            shape: plan.weights[self.stored.weight].shape.clone(),
+            shape: self.weight.shape.clone(),
             stored_as: form.name(),
             bytes: form.codes().bytes() + form.rest().map_or(0, |rest| rest.bytes()),
             fell_back: self.stored.fell_back,
@@ -197,30 +258,28 @@ impl Writing {
     }
 }
 
-/// Writes the weight file and gives the sha256 of the source.
+/// Writes the packages' weight files and gives the sha256 of the source.
 fn write(
-    plan: &PackagePlan,
+    packages: &[Member],
     tensors: &[Wanted<'_>],
     checkpoint: &Checkpoint,
-    staged: &Staged,
-    weights: &File,
+    weights: &[File],
     meter: &mut Meter<'_>,
 ) -> Result<String, ConvertError> {
     let mut crew = Crew::new();
     let places: Vec<Place> = tensors.iter().map(|wanted| wanted.place).collect();
     let again = |index: usize| matches!(tensors[index].stored.start(), Start::Survey);
-    let hashes = output::writing(staged.writer(weights), |sink| {
-        sink.put(0, plan.file_head().to_vec())?;
-        for segment in &plan.segments {
-            if let Segment::Constant { place, constant } = segment {
-                sink.put(place.offset, place.head().to_vec())?;
-                sink.put(place.data_offset(), constant.bytes())?;
-            }
+    let writers: Vec<Writer<'_>> =
+        packages.iter().zip(weights).map(|(member, file)| member.staged.writer(file)).collect();
+    let hashes = output::writing_all(&writers, |sinks| {
+        for (Member { plan, .. }, sink) in packages.iter().zip(sinks) {
+            put_constants(plan, sink)?;
         }
         let mut progress: Option<Progress> = None;
         stream::blocks(checkpoint, &places, &again, |block| {
             let Some(index) = block.wanted else { return meter.advance(block.bytes.len() as u64, "") };
             let wanted = &tensors[index];
+            let sink = &sinks[wanted.package];
             let mut present = match progress.take() {
                 Some(present) if present.tensor == index => present,
                 _ => Progress {
@@ -244,7 +303,7 @@ fn write(
                 match present.work {
                     Work::Encode(writing) => writing.finish(wanted, sink)?,
                     Work::Survey(surveys) => {
-                        let mut writing = Writing::new(together(surveys).finish());
+                        let mut writing = Writing::new(merged(surveys).finish());
                         stream::rows(checkpoint, wanted.place, |block| {
                             writing.block(&mut crew, block, wanted, checkpoint, sink)
                         })?;
@@ -252,32 +311,30 @@ fn write(
                     }
                 }
             }
-            meter.advance(block.bytes.len() as u64, &plan.weights[wanted.stored.weight].name)
+            meter.advance(block.bytes.len() as u64, &wanted.weight.name)
         })
     })?;
-    weights.set_len(plan.weight_bytes).map_err(ConvertError::writing(staged.path()))?;
+    for (Member { plan, staged, .. }, file) in packages.iter().zip(weights) {
+        file.set_len(plan.weight_bytes).map_err(|source| staged.failed(source))?;
+    }
     Ok(hashes.combined(checkpoint))
 }
 
-fn together(surveys: Vec<Survey>) -> Survey {
+/// Writes what does not come from the source.
+fn put_constants(plan: &PackagePlan, sink: &Sink) -> Result<(), ConvertError> {
+    sink.put(0, plan.file_head().to_vec())?;
+    for segment in &plan.segments {
+        if let Segment::Constant { place, constant } = segment {
+            sink.put(place.offset, place.head().to_vec())?;
+            sink.put(place.data_offset(), constant.bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn merged(surveys: Vec<Survey>) -> Survey {
     let mut surveys = surveys.into_iter();
     let mut all = surveys.next().unwrap_or_else(Survey::new);
     surveys.for_each(|survey| all.merge(&survey));
     all
-}
-
-/// The sha256 of the package's files as the disk gives them back.
-fn sum(staged: &Staged, weights: &File, meter: &mut Meter<'_>) -> Result<String, ConvertError> {
-    let mut hash = Sha256::new();
-    for name in [path::MODEL, path::WEIGHTS, path::MANIFEST] {
-        let at = staged.path().join(name);
-        let sha256 = if name == path::WEIGHTS {
-            stream::sha256_of(weights, &at, |bytes| meter.advance(bytes, ""))?
-        } else {
-            let file = File::open(&at).map_err(ConvertError::reading(&at))?;
-            stream::sha256_of(&file, &at, |_| Ok(()))?
-        };
-        hash.update(format!("{sha256}  {name}\n"));
-    }
-    Ok(stream::hexadecimal(hash))
 }

@@ -1,9 +1,10 @@
 //! Whole conversions of small checkpoints, judged by candle's GGUF reader, and everything that must be refused.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,8 +15,10 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
+use crate::package::blob::Place;
+use crate::package::segment::Segment;
 use crate::samples::{Numbers, Sample};
-use crate::{Package, Pooling, System, TargetPrecision, TensorSummary, stream};
+use crate::{Lengths, Package, PackageSummary, Pooling, Sharing, System, TargetPrecision, TensorSummary, stream};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -667,9 +670,13 @@ fn a_tensor_is_kept_as_the_type_of_its_source_keeps_it() {
     assert_ne!(numbers.kept(), numbers.values);
 }
 
+fn lengths(all: &[usize]) -> Lengths {
+    let mut all = all.iter().map(|length| NonZeroUsize::new(*length).expect("it is not 0"));
+    Lengths::new(all.next().expect("there is one"), all)
+}
+
 fn package(folder: &Path, precision: TargetPrecision, system: System) -> Job {
-    let format =
-        Format::Package(Package { length: NonZeroUsize::new(12).expect("it is not 0"), ..Package::native(system) });
+    let format = Format::Package(Package { lengths: lengths(&[12]), ..Package::native(system) });
     Job { format, target: folder.join("out/x.mlpackage"), ..job(folder, precision) }
 }
 
@@ -741,6 +748,203 @@ fn a_package_that_is_cancelled_leaves_the_old_one() {
     assert!(tree(&job.target) != old);
 }
 
+/// A conversion to packages that has its weights shared in a certain way.
+fn run_sharing(job: &Job, how: Sharing) -> Result<Summary, ConvertError> {
+    let Format::Package(package) = &job.format else { panic!("it is a package") };
+    let configuration = Configuration::open(&job.source)?;
+    let checkpoint = Checkpoint::open(&job.source, &configuration)?;
+    let model = Model::recognise(&checkpoint, &configuration)?;
+    let mut seen = Progress { bytes_done: 0, bytes_total: 0, tensor: String::new() };
+    let progress = &mut |step| {
+        seen = step;
+        ControlFlow::Continue(())
+    };
+    let meter = Meter { done: 0, total: 0, source: &job.source, progress };
+    let prepared = folder::make_sharing(job, package, "x", &checkpoint, &model, meter, &|_| Ok(how))?;
+    assert_eq!(seen.bytes_done, seen.bytes_total, "{how:?}");
+    prepared.commit()
+}
+
+fn several(folder: &Path, format: impl FnOnce(Package) -> Package) -> Job {
+    let job = package(folder, TargetPrecision::Int8, System::MacOs14);
+    let Format::Package(package) = job.format.clone() else { panic!("it is a package") };
+    Job { format: Format::Package(format(package)), ..job }
+}
+
+const WEIGHTS: &str = "Data/com.apple.CoreML/weights/weight.bin";
+
+/// The names in the folder of the target.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("out")).expect("it can be listed");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn several_lengths_are_packages_with_the_same_weights_however_those_are_shared() {
+    for sample in [Sample::bert(64, Dtype::F32), Sample::qwen3(Dtype::BF16)] {
+        let folder = folder();
+        sample.write(folder.path());
+        let job = several(folder.path(), |package| Package { lengths: lengths(&[12, 4, 16, 4]), ..package });
+        let mut read = Vec::new();
+        let found = convert(&job, &mut |step| {
+            read.push(step.bytes_done);
+            ControlFlow::Continue(())
+        });
+        let found = found.expect("it is sound");
+        assert!(read.last() < Some(&(2 * found.bytes_read)), "the source is read once");
+        let all = ["tokenizer.json", "x-16.mlpackage", "x-4.mlpackage", "x.mlpackage"];
+        assert_eq!(names(folder.path()), all);
+        let lengths: Vec<usize> = found.packages.iter().map(|package| package.length).collect();
+        assert_eq!(lengths, [12, 4, 16]);
+        let trees: Vec<_> = found.packages.iter().map(|package| tree(&package.path)).collect();
+        for (package, files) in found.packages.iter().zip(&trees) {
+            assert!(files[WEIGHTS] == trees[0][WEIGHTS], "{} has other weights", package.path.display());
+            let lines = files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes)));
+            assert_eq!(package.sha256, sha256(lines.collect::<String>().as_bytes()));
+            assert_eq!(package.bytes, files.values().map(Vec::len).sum::<usize>() as u64);
+            assert_eq!(package.weight_bytes, files[WEIGHTS].len() as u64);
+        }
+        assert_eq!((found.bytes_written, &found.output_sha256), (found.packages[0].bytes, &found.packages[0].sha256));
+        for how in [Sharing::Linked, Sharing::Copied] {
+            let made = run_sharing(&job, how).expect("it replaces what is there");
+            assert_eq!(Summary { sharing: found.sharing, ..made }, found);
+            assert_eq!(made.sharing, Some(how));
+            let again: Vec<_> = found.packages.iter().map(|package| tree(&package.path)).collect();
+            assert!(again == trees, "{how:?} gives other bytes");
+            let inodes: BTreeSet<u64> = found
+                .packages
+                .iter()
+                .map(|package| fs::metadata(package.path.join(WEIGHTS)).expect("it is there").ino())
+                .collect();
+            assert_eq!(inodes.len(), if how == Sharing::Linked { 1 } else { 3 }, "{how:?}");
+        }
+    }
+}
+
+#[test]
+fn one_length_by_itself_and_as_the_longest_of_several_gives_the_same_package() {
+    let folder = folder();
+    Sample::qwen3(Dtype::BF16).write(folder.path());
+    let alone = several(folder.path(), |package| package);
+    let summary = run(&alone).expect("it is sound");
+    assert_eq!((summary.sharing, summary.packages.len()), (None, 1));
+    let files = tree(&alone.target);
+    run(&several(folder.path(), |package| Package { lengths: lengths(&[12, 8]), ..package })).expect("it is sound");
+    assert!(tree(&alone.target) == files);
+}
+
+/// The data of each tensor in the packages of the first length, by its name. Everything else in their weight files is checked.
+fn stored(job: &Job, packages: &[PackageSummary]) -> BTreeMap<String, Vec<Vec<u8>>> {
+    let Format::Package(package) = &job.format else { panic!("it is a package") };
+    let configuration = Configuration::open(&job.source).expect("it is sound");
+    let checkpoint = Checkpoint::open(&job.source, &configuration).expect("it is sound");
+    let model = Model::recognise(&checkpoint, &configuration).expect("it is sound");
+    let options = folder::options(job, package, "x", &model).expect("it is sound");
+    let plans = folder::plans(package, &options, &model).expect("it fits the model").swap_remove(0);
+    let mut found = BTreeMap::new();
+    for (plan, package) in plans.iter().zip(packages) {
+        let file = fs::read(package.path.join(WEIGHTS)).expect("it is there");
+        assert_eq!((file.len() as u64, &file[..64]), (plan.weight_bytes, plan.file_head().as_slice()));
+        let data = |place: &Place| {
+            assert_eq!(file[place.offset as usize..][..64], place.head(), "{}", package.path.display());
+            file[place.data_offset() as usize..][..place.bytes() as usize].to_vec()
+        };
+        for segment in &plan.segments {
+            match segment {
+                Segment::Constant { place, constant } => assert!(data(place) == constant.bytes()),
+                Segment::Stored(stored) => {
+                    let arrays = [Some(stored.form.codes()), stored.form.rest()];
+                    let arrays = arrays.iter().flatten().map(data).collect();
+                    let twice = found.insert(plan.weights[stored.weight].name.clone(), arrays);
+                    assert!(twice.is_none(), "a tensor is in two chunks");
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_model_that_is_too_large_for_a_package_becomes_a_chain_of_them() {
+    let folder = folder();
+    Sample::qwen3(Dtype::BF16).write(folder.path());
+    let alone = several(folder.path(), |package| package);
+    let whole = run(&alone).expect("it is sound");
+    let tensors = stored(&alone, &whole.packages);
+    fs::remove_dir_all(&whole.packages[0].path).expect("it can be removed");
+    let limit = whole.packages[0].weight_bytes * 2 / 3;
+    let job =
+        several(folder.path(), |package| Package { lengths: lengths(&[12, 8]), chunk_bytes: Some(limit), ..package });
+    let chain = run(&job).expect("it can be split");
+    let chunks = ["x-1of2.mlpackage", "x-2of2.mlpackage", "x-8-1of2.mlpackage", "x-8-2of2.mlpackage"];
+    assert_eq!(names(folder.path()), [["tokenizer.json"].as_slice(), &chunks].concat());
+    let order: Vec<String> = chain
+        .packages
+        .iter()
+        .map(|package| package.path.file_name().expect("it has one").to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(order, chunks);
+    assert!(chain.packages.iter().all(|package| package.weight_bytes <= limit));
+    assert_eq!(chain.bytes_written, chain.packages[..2].iter().map(|package| package.bytes).sum::<u64>());
+    let lines = order[..2].iter().zip(&chain.packages).map(|(name, package)| format!("{}  {name}\n", package.sha256));
+    assert_eq!(chain.output_sha256, sha256(lines.collect::<String>().as_bytes()));
+    assert_eq!(chain.tensors, whole.tensors, "each tensor is in one of the chunks");
+    assert_eq!((&chain.input_sha256, chain.bytes_read), (&whole.input_sha256, whole.bytes_read));
+    assert!(stored(&job, &chain.packages) == tensors, "the chunks have the numbers that one package has");
+    let files: Vec<_> = chain.packages.iter().map(|package| tree(&package.path)).collect();
+    assert!(files[0][WEIGHTS] == files[2][WEIGHTS] && files[1][WEIGHTS] == files[3][WEIGHTS]);
+    assert_eq!(run(&job).expect("it replaces itself"), chain);
+    let again: Vec<_> = chain.packages.iter().map(|package| tree(&package.path)).collect();
+    assert!(again == files, "the same source gives the same bytes");
+
+    let roomy = several(folder.path(), |package| Package { chunk_bytes: Some(u64::MAX), ..package });
+    assert_eq!(run(&roomy).expect("it is sound"), whole, "a model that fits stays in one package");
+    let tiny = several(folder.path(), |package| Package { chunk_bytes: Some(1000), ..package });
+    let error = run(&tiny).expect_err("no layer fits");
+    assert!(matches!(error, ConvertError::LayerTooLarge { layer: 1, limit: 1000, .. }), "{error}");
+}
+
+#[test]
+fn several_packages_that_are_cancelled_leave_the_old_ones() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let whole = run(&several(folder.path(), |package| package)).expect("it is sound");
+    fs::remove_dir_all(&whole.packages[0].path).expect("it can be removed");
+    let limit = Some(whole.packages[0].weight_bytes * 2 / 3);
+    let make = |normalise| {
+        several(folder.path(), |package| Package {
+            lengths: lengths(&[12, 8]),
+            chunk_bytes: limit,
+            normalise: Some(normalise),
+            ..package
+        })
+    };
+    let old = run(&make(true)).expect("it is sound");
+    let trees = || -> Vec<_> { old.packages.iter().map(|package| tree(&package.path)).collect() };
+    let (before, listed) = (trees(), names(folder.path()));
+    assert_eq!(before.len(), 4);
+    cancel_everywhere(&make(false), || {
+        assert!(trees() == before);
+        assert_eq!(names(folder.path()), listed);
+    });
+    assert!(trees() != before);
+}
+
+#[test]
+fn the_packages_of_further_lengths_replace_nothing_else_either() {
+    let folder = folder();
+    Sample::bert(64, Dtype::F32).write(folder.path());
+    let job = several(folder.path(), |package| Package { lengths: lengths(&[12, 8]), ..package });
+    fs::create_dir_all(folder.path().join("out/x-8.mlpackage/precious")).expect("it can be made");
+    let error = run(&job).expect_err("it would be lost");
+    assert!(matches!(&error, ConvertError::BadTarget { path, .. } if path.ends_with("x-8.mlpackage")), "{error}");
+    assert_eq!(names(folder.path()), ["x-8.mlpackage"]);
+    assert!(folder.path().join("out/x-8.mlpackage/precious").exists());
+}
+
 #[test]
 fn a_package_is_not_put_in_the_place_of_another_folder_and_wants_a_length_that_the_model_has() {
     let folder = folder();
@@ -750,8 +954,8 @@ fn a_package_is_not_put_in_the_place_of_another_folder_and_wants_a_length_that_t
     assert!(matches!(run(&job), Err(ConvertError::BadTarget { .. })));
     assert!(job.target.join("precious").exists());
     fs::remove_dir_all(&job.target).expect("it can be removed");
-    let Format::Package(package) = job.format else { panic!("it is a package") };
-    let long = Package { length: NonZeroUsize::new(17).expect("it is not 0"), ..package };
+    let Format::Package(package) = job.format.clone() else { panic!("it is a package") };
+    let long = Package { lengths: lengths(&[8, 17]), ..package.clone() };
     let error = run(&Job { format: Format::Package(long), ..job.clone() }).expect_err("there are 16 positions");
     assert!(matches!(&error, ConvertError::Unsupported { what, .. } if what.contains("17")), "{error}");
     let deep = Package { layers: Package::PAPR_LAYERS, ..package };

@@ -4,22 +4,26 @@
 //! the same rows for every text, so there is nothing to look up.
 
 use super::architecture::{Activation, Bert};
+use super::chunk::{Start, States, Stretch};
 use super::message::DataType;
 use super::program::{Builder, Tensor};
 use super::segment::MASKED;
 
-/// The hidden states after the last `wanted` layers.
-pub(super) fn hidden(builder: &mut Builder, bert: &Bert, ids: &Tensor, mask: &Tensor, wanted: usize) -> Vec<Tensor> {
-    let padding = padding_mask(builder, mask);
-    let mut x = embed(builder, bert, ids);
-    let mut kept = Vec::with_capacity(wanted);
-    for layer in 0..bert.layers {
+/// The hidden states of a stretch of layers.
+pub(super) fn states(builder: &mut Builder, bert: &Bert, stretch: &Stretch<'_>) -> States {
+    let padding = padding_mask(builder, stretch.mask);
+    let mut x = match stretch.start {
+        Start::Ids(ids) => embed(builder, bert, ids, stretch.longest),
+        Start::Hidden(hidden) => hidden.clone(),
+    };
+    let mut kept = Vec::new();
+    for layer in stretch.layers.clone() {
         x = encode(builder, bert, layer, &x, &padding);
-        if layer + wanted >= bert.layers {
+        if layer + stretch.wanted >= bert.layers {
             kept.push(x.clone());
         }
     }
-    kept
+    States { last: x, kept }
 }
 
 /// `[1, 1, 1, tokens]`: what is added to the scores of each key.
@@ -31,11 +35,14 @@ pub(super) fn padding_mask(builder: &mut Builder, mask: &Tensor) -> Tensor {
     builder.expand("padding", &row, &[1, 2])
 }
 
-fn embed(builder: &mut Builder, bert: &Bert, ids: &Tensor) -> Tensor {
+fn embed(builder: &mut Builder, bert: &Bert, ids: &Tensor, longest: usize) -> Tensor {
     let length = ids.shape()[1];
     let table = builder.weight("embeddings.word_embeddings.weight");
-    let rows = bert.first_position..bert.first_position + length;
-    let positions = builder.table("embeddings.position_embeddings.weight", rows, &[1, length, bert.width]);
+    let rows = bert.first_position..bert.first_position + longest;
+    let mut positions = builder.table("embeddings.position_embeddings.weight", rows, &[1, longest, bert.width]);
+    if length < longest {
+        positions = builder.beginning("positions", &positions, &[1, length, bert.width]);
+    }
     let first_type = builder.table("embeddings.token_type_embeddings.weight", 0..1, &[1, 1, bert.width]);
     let tokens = builder.gather("tokens", &table, ids);
     let placed = builder.binary("add", "tokens_and_positions", &tokens, &positions);

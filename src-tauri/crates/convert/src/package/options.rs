@@ -70,6 +70,8 @@ pub(crate) struct Options {
     pub(crate) raised: BTreeSet<String>,
     /// Tokens of a text; shorter texts are padded on the right.
     pub(crate) length: NonZeroUsize,
+    /// The longest length of the packages that share the weight file: its tables are of this length.
+    pub(crate) longest: NonZeroUsize,
     pub(crate) recipe: PackageRecipe,
     /// The model's name.
     pub(crate) name: String,

@@ -12,24 +12,23 @@ use crate::Pooling;
 /// The smallest length that a vector is divided by; the engine refuses a vector without a direction.
 const SHORTEST: f32 = 1e-7;
 
-/// `[1, width]` in single precision, called `output`, from the `hidden` states `[1, tokens, width]` of the recipe's layers.
+/// `[1, width]` in single precision, called `output`, from the `states` `[1, tokens, width]`, which are the mean over layers.
 pub(super) fn pool(
     builder: &mut Builder,
     output: &str,
-    hidden: &[Tensor],
+    states: &Tensor,
     mask: &Tensor,
     recipe: &PackageRecipe,
 ) -> Tensor {
-    let states = mean_of_layers(builder, hidden);
     let pooled = match recipe.pooling {
-        Pooling::Cls => builder.first_token("pooled_token", &states),
+        Pooling::Cls => builder.first_token("pooled_token", states),
         Pooling::Mean => {
             let weights = mean_weights(builder, mask);
-            weigh(builder, &weights, &states)
+            weigh(builder, &weights, states)
         }
         Pooling::Last => {
             let weights = last_weights(builder, mask);
-            weigh(builder, &weights, &states)
+            weigh(builder, &weights, states)
         }
     };
     let vector = builder.squeeze("pooled", &pooled, 1);
@@ -41,17 +40,27 @@ pub(super) fn pool(
     }
 }
 
-/// Each layer is divided before the sum, which could leave half precision's range otherwise.
-fn mean_of_layers(builder: &mut Builder, hidden: &[Tensor]) -> Tensor {
-    let (first, others) = hidden.split_first().expect("a recipe has a layer. This is a bug.");
-    if others.is_empty() {
-        return first.clone();
+/// What some of the recipe's layers contribute to the mean over layers; of all of them, the mean. `before` is the sum for the
+/// layers before them. Each layer is divided before the sum, which could leave half precision's range otherwise.
+pub(super) fn shares(
+    builder: &mut Builder,
+    before: Option<Tensor>,
+    layers: &[Tensor],
+    first_number: usize,
+    recipe: &PackageRecipe,
+) -> Option<Tensor> {
+    let all = recipe.layers.get();
+    if all == 1 {
+        return layers.first().cloned();
     }
-    let share = builder.number(first, 1.0 / hidden.len() as f32);
-    let mut sum = builder.binary("mul", "share_0", first, &share);
-    for (number, layer) in (1..).zip(others) {
+    let mut sum = before;
+    for (number, layer) in (first_number..).zip(layers) {
+        let share = builder.number(layer, 1.0 / all as f32);
         let part = builder.binary("mul", &format!("share_{number}"), layer, &share);
-        sum = builder.binary("add", &format!("shares_to_{number}"), &sum, &part);
+        sum = Some(match sum {
+            Some(sum) => builder.binary("add", &format!("shares_to_{number}"), &sum, &part),
+            None => part,
+        });
     }
     sum
 }

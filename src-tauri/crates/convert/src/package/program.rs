@@ -36,6 +36,10 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -77,9 +81,10 @@ impl Builder {
         Self { target, precision, raised, weights, inputs, operations, names, segments, layout: Layout::new() }
     }
 
-    /// Ends the program, whose result is `output`.
-    pub(super) fn finish(self, output: &Tensor) -> Built {
-        let block = Block { outputs: vec![output.name.clone()], operations: self.operations };
+    /// Ends the program, whose results are `outputs`.
+    pub(super) fn finish(self, outputs: &[Tensor]) -> Built {
+        let outputs = outputs.iter().map(|output| output.name.clone()).collect();
+        let block = Block { outputs, operations: self.operations };
         let opset = self.target.opset().to_owned();
         let function = Function {
             inputs: self.inputs.iter().map(Tensor::named).collect(),
@@ -90,9 +95,9 @@ impl Builder {
         Built { program, segments: self.segments, layout: self.layout }
     }
 
-    /// An input of integers.
-    pub(super) fn input(&mut self, name: &str, shape: &[usize]) -> Tensor {
-        let tensor = self.fresh(name, DataType::Int32, shape);
+    /// An input.
+    pub(super) fn input(&mut self, name: &str, kind: DataType, shape: &[usize]) -> Tensor {
+        let tensor = self.fresh(name, kind, shape);
         self.inputs.push(tensor.clone());
         tensor
     }
@@ -446,8 +451,16 @@ impl Builder {
     /// The first of the tokens of `[1, tokens, width]`.
     pub(super) fn first_token(&mut self, name: &str, x: &Tensor) -> Tensor {
         let [1, _, width] = x.shape[..] else { panic!("`{name}` needs one text. This is a bug.") };
-        let (begin, size) = (self.ints(&[0, 0, 0]), self.ints(&[1, 1, width as i32]));
-        self.operation("slice_by_size", name, &[("x", x), ("begin", &begin), ("size", &size)], x.kind, &[1, 1, width])
+        self.beginning(name, x, &[1, 1, width])
+    }
+
+    /// The first numbers along each axis, which make up `shape`.
+    pub(super) fn beginning(&mut self, name: &str, x: &Tensor, shape: &[usize]) -> Tensor {
+        assert_eq!(x.shape.len(), shape.len(), "`{name}` has other axes. This is a bug.");
+        assert!(x.shape.iter().zip(shape).all(|(has, wants)| has >= wants), "`{name}` does not fit. This is a bug.");
+        let sizes: Vec<i32> = shape.iter().map(|size| *size as i32).collect();
+        let (begin, size) = (self.ints(&vec![0; shape.len()]), self.ints(&sizes));
+        self.operation("slice_by_size", name, &[("x", x), ("begin", &begin), ("size", &size)], x.kind, shape)
     }
 
     /// Layer normalisation over the last axis.

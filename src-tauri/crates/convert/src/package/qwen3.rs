@@ -5,6 +5,7 @@
 
 use super::architecture::Qwen3;
 use super::bert::padding_mask;
+use super::chunk::{Start, States, Stretch};
 use super::norm::rms_norm;
 use super::program::{Builder, Tensor};
 use super::segment::{Constant, RotaryPart};
@@ -16,35 +17,56 @@ struct Shared {
     mask: Tensor,
 }
 
-/// The hidden states after the last `wanted` layers, the very last one after the final norm.
-pub(super) fn hidden(builder: &mut Builder, qwen3: &Qwen3, ids: &Tensor, mask: &Tensor, wanted: usize) -> Vec<Tensor> {
-    let shared = shared(builder, qwen3, ids.shape()[1], mask);
-    let table = builder.weight("embed_tokens.weight");
-    let mut x = builder.gather("tokens", &table, ids);
-    let mut kept = Vec::with_capacity(wanted);
-    for layer in 0..qwen3.layers {
+/// The hidden states of a stretch of layers, the model's last one after the final norm.
+pub(super) fn states(builder: &mut Builder, qwen3: &Qwen3, stretch: &Stretch<'_>) -> States {
+    let shared = shared(builder, qwen3, stretch);
+    let (mut x, final_name) = match stretch.start {
+        Start::Ids(ids) => {
+            let table = builder.weight("embed_tokens.weight");
+            (builder.gather("tokens", &table, ids), "hidden")
+        }
+        // The chunk's input is called `hidden` already.
+        Start::Hidden(hidden) => (hidden.clone(), "hidden_normed"),
+    };
+    let mut kept = Vec::new();
+    for layer in stretch.layers.clone() {
         x = decode(builder, qwen3, layer, &x, &shared);
         if layer + 1 == qwen3.layers {
-            x = norm(builder, "hidden", &x, "norm", qwen3.epsilon);
+            x = norm(builder, final_name, &x, "norm", qwen3.epsilon);
         }
-        if layer + wanted >= qwen3.layers {
+        if layer + stretch.wanted >= qwen3.layers {
             kept.push(x.clone());
         }
     }
-    kept
+    States { last: x, kept }
 }
 
-fn shared(builder: &mut Builder, qwen3: &Qwen3, length: usize, mask: &Tensor) -> Shared {
-    let mut rotary = |name, part| {
-        let constant = Constant::Rotary { length, head: qwen3.head, theta: qwen3.theta, part };
-        builder.computed(name, &[1, 1, length, qwen3.head], constant)
+fn shared(builder: &mut Builder, qwen3: &Qwen3, stretch: &Stretch<'_>) -> Shared {
+    let (length, longest) = (stretch.length(), stretch.longest);
+    let mut rotary = |name: &str, part| {
+        let constant = Constant::Rotary { length: longest, head: qwen3.head, theta: qwen3.theta, part };
+        let table = builder.computed(name, &[1, 1, longest, qwen3.head], constant);
+        if length == longest {
+            return table;
+        }
+        builder.beginning(&format!("{name}_used"), &table, &[1, 1, length, qwen3.head])
     };
     let (cosines, sines) = (rotary("rotary_cosines", RotaryPart::Cosines), rotary("rotary_sines", RotaryPart::Sines));
-    let repeats = qwen3.heads / qwen3.groups;
-    let constant = Constant::Causal { length, repeats };
-    let causal = builder.computed("causal", &[1, 1, repeats * length, length], constant);
-    let padding = padding_mask(builder, mask);
+    let causal = causal(builder, qwen3.heads / qwen3.groups, length, longest);
+    let padding = padding_mask(builder, stretch.mask);
     Shared { cosines, sines, mask: builder.binary("add", "mask_for_scores", &causal, &padding) }
+}
+
+/// `[1, 1, repeats * length, length]`. A shorter one is cut out of each repetition of the longest, which is a constant still:
+/// Core ML can do it once, when it compiles the package.
+fn causal(builder: &mut Builder, repeats: usize, length: usize, longest: usize) -> Tensor {
+    let constant = Constant::Causal { length: longest, repeats };
+    if length == longest {
+        return builder.computed("causal", &[1, 1, repeats * length, length], constant);
+    }
+    let all = builder.computed("causal", &[1, repeats, longest, longest], constant);
+    let used = builder.beginning("causal_used", &all, &[1, repeats, length, length]);
+    builder.reshape("causal_rows", &used, &[1, 1, repeats * length, length])
 }
 
 fn decode(builder: &mut Builder, qwen3: &Qwen3, layer: usize, x: &Tensor, shared: &Shared) -> Tensor {

@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 
 use super::architecture::{Activation, Architecture, Bert, Qwen3, Role};
 use super::blob::Place;
+use super::chunk::{Chunk, split};
 use super::manifest::{manifest, path};
 use super::options::{Options, PackageRecipe, Target, WeightPrecision};
 use super::segment::{Segment, Start, Stored, Survey};
@@ -74,15 +75,8 @@ fn papr(layers: usize) -> PackageRecipe {
 
 fn options(target: Target, precision: WeightPrecision, length: usize, recipe: PackageRecipe) -> Options {
     let length = NonZeroUsize::new(length).expect("it has a length");
-    Options {
-        target,
-        precision,
-        raised: BTreeSet::new(),
-        length,
-        recipe,
-        name: "Sample".to_owned(),
-        licence: Some("MIT".to_owned()),
-    }
+    let (name, licence) = ("Sample".to_owned(), Some("MIT".to_owned()));
+    Options { target, precision, raised: BTreeSet::new(), length, longest: length, recipe, name, licence }
 }
 
 /// What a family's hidden states are multiplied by. Those of `qwen3-large` are in the ten thousands, near the end of half
@@ -180,10 +174,13 @@ fn reference(architecture: &Architecture) -> Json {
     }
 }
 
+/// A package to be judged: its name, the model that it is of, and what it is made for.
+type Case = (String, &'static str, Options);
+
 const FAMILIES: [&str; 6] = ["bert", "bert-relu", "xlm-r", "qwen3", "qwen3-large", "qwen3-small"];
 
-/// Every family, target, precision and recipe at two lengths.
-fn cases() -> Vec<(String, &'static str, Options)> {
+/// Every family, target, precision and recipe at two lengths, and shorter ones beside a longer one.
+fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (target, system) in [(Target::MacOs13, 13), (Target::MacOs14, 14), (Target::MacOs15, 15)] {
         for precision in [WeightPrecision::Fp16, WeightPrecision::Int8, WeightPrecision::FourBit] {
@@ -200,6 +197,9 @@ fn cases() -> Vec<(String, &'static str, Options)> {
                 add(12, papr(if family == "qwen3" { 4 } else { 2 }));
                 add(32, papr(if family == "qwen3" { 4 } else { 2 }));
                 add(12, NATIVE[1]);
+                let (case, _, long) = cases.last().expect("one was added").clone();
+                let [length, longest] = [9, 32].map(|length| NonZeroUsize::new(length).expect("it is not 0"));
+                cases.push((format!("{case}-as-9-of-32"), family, Options { length, longest, ..long }));
             }
         }
     }
@@ -220,6 +220,39 @@ fn cases() -> Vec<(String, &'static str, Options)> {
     cases
 }
 
+/// Models in several packages, and each in one to compare with. Room for one layer or for two in each package.
+fn chunks() -> Vec<(Case, Chunk)> {
+    let mut chunks = Vec::new();
+    for (target, precision, system) in
+        [(Target::MacOs13, WeightPrecision::Fp16, 13), (Target::MacOs15, WeightPrecision::Int8, 15)]
+    {
+        for (family, layers) in [("bert", 2), ("xlm-r", 2), ("qwen3", 4)] {
+            for (recipe, length) in [(papr(layers), 20), (NATIVE[2], 12)] {
+                let mut options = options(target, precision, length, recipe);
+                options.longest = NonZeroUsize::new(20).expect("it is not 0");
+                let architecture = architecture(family);
+                let alone = PackagePlan::make(&architecture, options.clone(), only(1)).expect("it fits").weight_bytes;
+                let first = PackagePlan::make(&architecture, options.clone(), only(0)).expect("it fits").weight_bytes;
+                for (room, limit) in [("one", first), ("two", first.max(2 * alone))] {
+                    let case = format!("{family}-macos{system}-in-chunks-{}-{room}", recipe.name);
+                    let parts = split(&architecture, &options, limit).expect("it can be split");
+                    for chunk in parts {
+                        let case = format!("{case}-{}of{}", chunk.number, chunk.of);
+                        chunks.push(((case, family, options.clone()), chunk));
+                    }
+                    chunks.push(((case, family, options.clone()), Chunk::whole(&architecture)));
+                }
+            }
+        }
+    }
+    chunks
+}
+
+/// A package with nothing but one layer.
+fn only(layer: usize) -> Chunk {
+    Chunk { number: 1, of: 1, layers: layer..layer + 1 }
+}
+
 fn architecture(family: &str) -> Architecture {
     match family {
         "bert" => Architecture::Bert(bert()),
@@ -235,7 +268,7 @@ fn every_array_fills_its_place_and_every_tensor_is_used_once() {
         let architecture = architecture(family);
         let tensors = sample(family);
         for (case, _, options) in cases().into_iter().filter(|(_, of, _)| *of == family) {
-            let plan = PackagePlan::make(&architecture, options).expect("it fits the model");
+            let plan = plan(&architecture, options);
             let stored = plan.segments.iter().filter_map(|segment| match segment {
                 Segment::Stored(Stored { weight, .. }) => Some(*weight),
                 Segment::Constant { .. } => None,
@@ -260,6 +293,10 @@ fn write_all(folder: &Path) {
         for (case, _, options) in cases().into_iter().filter(|(_, of, _)| *of == family) {
             write(&folder.join(format!("{case}.mlpackage")), &plan(&architecture, options), &tensors);
         }
+        for ((case, _, options), chunk) in chunks().into_iter().filter(|((_, of, _), _)| *of == family) {
+            let plan = PackagePlan::make(&architecture, options, chunk).expect("it fits the model");
+            write(&folder.join(format!("{case}.mlpackage")), &plan, &tensors);
+        }
     }
 }
 
@@ -280,7 +317,10 @@ fn apples_own_library_loads_every_package_and_two_evaluators_agree_with_what_the
     let output = Command::new(python).arg(script).arg(folder).output().expect("Python can be started");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains(&format!("{} packages, 0 wrong", cases().len())), "{said}");
+    let count = cases().len() + chunks().len();
+    assert!(said.contains(&format!("{count} packages, 0 wrong")), "{said}");
+    let chains = chunks().iter().filter(|(_, chunk)| chunk.of > 1 && chunk.number == 1).count();
+    assert!(said.contains(&format!("{chains} chains, 0 wrong")), "{said}");
 }
 
 /// Has `cargo xtask test` count the test as skipped.
@@ -293,7 +333,7 @@ fn skip(reason: &str) {
 }
 
 fn plan(architecture: &Architecture, options: Options) -> PackagePlan {
-    PackagePlan::make(architecture, options).expect("it fits the model")
+    PackagePlan::make(architecture, options, Chunk::whole(architecture)).expect("it fits the model")
 }
 
 /// The forms of the tensors whose role is `role`.
@@ -349,8 +389,8 @@ fn a_model_is_the_same_bytes_each_time_and_as_long_for_every_source() {
 #[test]
 fn what_the_model_does_not_have_is_refused_with_numbers() {
     let refused = |family: &str, length, recipe| {
-        let options = options(Target::MacOs13, WeightPrecision::Fp16, length, recipe);
-        PackagePlan::make(&architecture(family), options).map(|_| ()).expect_err("it does not fit")
+        let (model, options) = (architecture(family), options(Target::MacOs13, WeightPrecision::Fp16, length, recipe));
+        PackagePlan::make(&model, options, Chunk::whole(&model)).map(|_| ()).expect_err("it does not fit")
     };
     // XLM-R's table has rows for two positions that no text has.
     assert_eq!(refused("xlm-r", 65, NATIVE[0]), PackageError::TooLong { length: 65, longest: 64 });
@@ -358,10 +398,125 @@ fn what_the_model_does_not_have_is_refused_with_numbers() {
     assert_eq!(refused("bert", 16, papr(4)), PackageError::TooFewLayers { wanted: 4, layers: 3 });
 }
 
-/// Qwen3-Embedding 4B, as its configuration has it.
+/// The number of operations of a kind.
+fn operations(plan: &PackagePlan, kind: &str) -> usize {
+    let main = &plan.program.functions["main"];
+    let blocks = main.block_specializations.values();
+    blocks.flat_map(|block| &block.operations).filter(|operation| operation.kind == kind).count()
+}
+
 #[test]
-fn the_size_of_a_large_model_is_known_without_its_weights() {
-    let large = Architecture::Qwen3(Qwen3 {
+fn packages_of_several_lengths_have_the_same_weight_file_and_only_the_shorter_ones_cut_its_tables() {
+    for (family, tables) in [("bert", 1), ("xlm-r", 1), ("qwen3", 3)] {
+        let (architecture, tensors) = (architecture(family), sample(family));
+        for target in [Target::MacOs13, Target::MacOs15] {
+            let make = |length: usize, longest: usize| {
+                let longest = NonZeroUsize::new(longest).expect("it is not 0");
+                plan(&architecture, Options { longest, ..options(target, WeightPrecision::Int8, length, NATIVE[0]) })
+            };
+            let long = make(32, 32);
+            let weights = fill(&long, &tensors);
+            assert_eq!(operations(&long, "slice_by_size"), 0);
+            for length in [1, 12, 31] {
+                let short = make(length, 32);
+                assert!(fill(&short, &tensors) == weights, "{family}, {length} tokens");
+                assert_eq!(operations(&short, "slice_by_size"), tables, "{family}, {length} tokens");
+            }
+            assert!(fill(&make(31, 31), &tensors) != weights, "{family}: the tables are those of the longest length");
+        }
+    }
+}
+
+/// The least number of packages, by trying all ways to cut.
+fn least(architecture: &Architecture, options: &Options, limit: u64) -> Option<usize> {
+    let layers = architecture.layers();
+    let fits = |cuts: u32| {
+        let mut ends: Vec<usize> = (1..layers).filter(|at| cuts & 1 << at != 0).collect();
+        ends.push(layers);
+        let starts = [0].into_iter().chain(ends.clone());
+        starts.zip(&ends).all(|(start, end)| {
+            let chunk = Chunk { number: 1, of: 1, layers: start..*end };
+            PackagePlan::make(architecture, options.clone(), chunk).expect("it fits").weight_bytes <= limit
+        })
+    };
+    let ways = (0..1_u32 << layers).filter(|cuts| cuts & 1 == 0 && fits(*cuts));
+    ways.map(|cuts| cuts.count_ones() as usize + 1).min()
+}
+
+#[test]
+fn a_model_is_split_into_the_least_number_of_packages_that_have_each_tensor_once() {
+    for family in ["bert", "qwen3"] {
+        let architecture = architecture(family);
+        let options = options(Target::MacOs14, WeightPrecision::Fp16, 16, papr(3));
+        let whole = plan(&architecture, options.clone());
+        for limit in (1..=24).map(|share| whole.weight_bytes * share / 20) {
+            let Some(least) = least(&architecture, &options, limit) else {
+                let error = split(&architecture, &options, limit).expect_err("a layer is too large");
+                assert!(matches!(error, PackageError::LayerTooLarge { bytes, .. } if bytes > limit), "{error}");
+                continue;
+            };
+            let chunks = split(&architecture, &options, limit).expect("it can be split");
+            assert_eq!(chunks.len(), least, "{family}, {limit} bytes");
+            let mut used = Vec::new();
+            let mut end = 0;
+            for (number, chunk) in (1..).zip(chunks) {
+                assert_eq!((chunk.number, chunk.of, chunk.layers.start), (number, least, end));
+                end = chunk.layers.end;
+                let plan = PackagePlan::make(&architecture, options.clone(), chunk).expect("it fits the model");
+                assert!(plan.weight_bytes <= limit, "{family}, {limit} bytes");
+                used.extend(plan.segments.iter().filter_map(|segment| match segment {
+                    Segment::Stored(stored) => Some(stored.weight),
+                    Segment::Constant { .. } => None,
+                }));
+            }
+            assert_eq!(end, architecture.layers());
+            used.sort_unstable();
+            assert_eq!(used, (0..whole.weights.len()).collect::<Vec<_>>(), "{family}, {limit} bytes");
+        }
+    }
+}
+
+#[test]
+fn what_one_chunk_leaves_the_next_one_takes() {
+    let (architecture, mut seen) = (architecture("qwen3"), BTreeSet::new());
+    let options = options(Target::MacOs13, WeightPrecision::Fp16, 16, papr(4));
+    let names = |features: &[super::FeatureDescription]| -> Vec<String> {
+        features.iter().map(|feature| feature.name.clone()).collect()
+    };
+    let whole = plan(&architecture, options.clone());
+    assert_eq!(
+        (names(&whole.inputs), names(&whole.outputs)),
+        (vec!["input_ids".to_owned(), "attention_mask".to_owned()], vec!["embedding".to_owned()])
+    );
+    assert!(!whole.metadata(SHA256).user_defined.contains_key("embedbar.chunk"));
+    for limit in (4..20).map(|share| whole.weight_bytes * share / 20) {
+        let Ok(chunks) = split(&architecture, &options, limit) else { continue };
+        let plans: Vec<PackagePlan> = chunks
+            .into_iter()
+            .map(|chunk| PackagePlan::make(&architecture, options.clone(), chunk).expect("it fits the model"))
+            .collect();
+        for (number, plan) in (1..).zip(&plans) {
+            let said = &plan.metadata(SHA256).user_defined["embedbar.chunk"];
+            assert_eq!(*said, format!("{number}/{}", plans.len()));
+        }
+        for pair in plans.windows(2) {
+            let mut left = names(&pair[0].outputs);
+            for name in &mut left {
+                *name = name.replace("_out", "");
+            }
+            let taken: Vec<String> =
+                names(&pair[1].inputs).into_iter().filter(|name| name != "attention_mask").collect();
+            assert_eq!(left, taken);
+            seen.insert(taken);
+        }
+        assert_eq!(names(&plans.last().expect("there is one").outputs), ["embedding"]);
+    }
+    assert_eq!(seen.len(), 2, "with and without a sum of layers: {seen:?}");
+}
+
+/// Qwen3-Embedding 4B, as its configuration has it.
+fn large() -> Architecture {
+    Architecture::Qwen3(Qwen3 {
         layers: 36,
         width: 2560,
         inner: 9728,
@@ -371,7 +526,25 @@ fn the_size_of_a_large_model_is_known_without_its_weights() {
         vocabulary: 151_665,
         positions: 40_960,
         ..qwen3()
-    });
+    })
+}
+
+#[test]
+fn a_large_model_in_chunks_keeps_the_layers_that_are_averaged_together() {
+    for (precision, count) in [(WeightPrecision::Fp16, 4), (WeightPrecision::Int8, 2), (WeightPrecision::FourBit, 2)] {
+        let options = options(Target::MacOs15, precision, 128, papr(4));
+        let chunks = split(&large(), &options, NEURAL_ENGINE_BYTES).expect("it can be split");
+        assert_eq!(chunks.len(), count, "{precision:?}");
+        let last = chunks.into_iter().next_back().expect("there is one");
+        let plan = PackagePlan::make(&large(), options, last).expect("it fits the model");
+        let inputs: Vec<&str> = plan.inputs.iter().map(|input| input.name.as_str()).collect();
+        assert_eq!(inputs, ["hidden", "attention_mask"]);
+    }
+}
+
+#[test]
+fn the_size_of_a_large_model_is_known_without_its_weights() {
+    let large = large();
     let bytes = |precision| plan(&large, options(Target::MacOs15, precision, 128, NATIVE[2])).weight_bytes;
     assert!(bytes(WeightPrecision::Fp16) > 8_000_000_000);
     assert!((4_000_000_000..4_100_000_000).contains(&bytes(WeightPrecision::Int8)));

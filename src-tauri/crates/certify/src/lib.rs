@@ -6,7 +6,7 @@
 //!             structure)  (streamed)               └─► below the floor: worst matrices in 8 bits, again; else set aside
 //! ```
 //!
-//! Both sides' vectors of the [probe set](probes) come from one evaluator ([`forward`]) that reads weights a few rows at a time
+//! Both sides' vectors of the probe set (`probes`) come from one evaluator (`forward`) that reads weights a few rows at a time
 //! while all texts are in flight, so that judging a model takes no more memory than converting it. A package's program is
 //! judged by `embedbar-mil`, which shares no code with its writer; a GGUF file is read by the engine's reader.
 //!

@@ -72,10 +72,12 @@ pub(crate) fn file_type(precision: TargetPrecision) -> u32 {
     }
 }
 
+/// See [`rounded`].
+const LARGE: f32 = 12_582_912.0;
+
 /// The nearest whole number, halves to even, as llama.cpp's `nearest_int` and coremltools round. Numbers as large as the
 /// constant have no fraction in single precision, so that adding one rounds. Unlike `f32::round_ties_even`, it is never a call
 /// into a library, which would keep loops from being vectorised. Above 2^22 the result may be off by a few.
 fn rounded(number: f32) -> f32 {
-    const LARGE: f32 = 12_582_912.0;
     number + LARGE - LARGE
 }

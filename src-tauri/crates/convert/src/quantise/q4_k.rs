@@ -6,8 +6,9 @@
 //! made again for what those mean. The sums are in single precision and in the reference's order.
 
 use half::f16;
+use wide::f32x8;
 
-use super::{OutOfRange, Quantiser, rounded};
+use super::{LARGE, OutOfRange, Quantiser, rounded};
 
 pub(super) struct Q4K;
 
@@ -47,26 +48,23 @@ impl Quantiser for Q4K {
     }
 }
 
-/// One number for each group of a block. The groups are fitted side by side: each in the reference's order, and yet as many at
-/// a time as the processor's registers hold.
-type Lanes = [f32; GROUPS];
-
-fn lanes(of: impl Fn(usize) -> f32) -> Lanes {
-    std::array::from_fn(of)
-}
+/// One number for each group of a block: the groups are fitted side by side, each in the reference's order. The library makes
+/// vector instructions of it on every processor.
+type Lanes = f32x8;
 
 fn encode_block(block: &[f32; BLOCK]) -> Option<[u8; BLOCK_BYTES]> {
     let fit = fit(block);
-    let (scale, scales) = multiples(fit.scales)?;
-    let (minimum, minima) = multiples(fit.minima)?;
+    let (scale, scales) = multiples(fit.scales.to_array())?;
+    let (minimum, minima) = multiples(fit.minima.to_array())?;
+    let found = fit.codes.map(Lanes::to_array);
     let mut codes = [0; BLOCK];
     for (group, codes) in codes.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
         let (scale, minimum) = (scale.to_f32() * f32::from(scales[group]), minimum.to_f32() * f32::from(minima[group]));
-        for (at, found) in codes.iter_mut().enumerate() {
+        for (at, chosen) in codes.iter_mut().enumerate() {
             // Without a scale, the reference keeps the codes that it found first; they mean the same as any.
-            let first = fit.codes[at][group];
+            let first = found[at][group];
             let code = if scale == 0.0 { first } else { code((block[group * GROUP + at] + minimum) / scale) };
-            *found = code as u8;
+            *chosen = code as u8;
         }
     }
     let mut bytes = [0; BLOCK_BYTES];
@@ -89,79 +87,87 @@ fn code(steps: f32) -> f32 {
     if low > MOST { MOST } else { low }
 }
 
+/// [`code`] for a number of each group. Which of two is taken where one is not a number or where they are zeros of both signs
+/// does not matter: a group of equal numbers gets no codes, and the two zeros are the same code.
+fn codes_of(steps: Lanes) -> Lanes {
+    let large = Lanes::splat(LARGE);
+    Lanes::splat(MOST).fast_min(Lanes::ZERO.fast_max(steps + large - large))
+}
+
 /// What the reference fits to the groups of a block.
 struct Fit {
     scales: Lanes,
     /// What is subtracted; never negative.
     minima: Lanes,
     /// The codes of the first numbers of all groups, of the second ones, and so on.
-    codes: [Lanes; GROUP],
+    codes: Columns,
 }
+
+/// The first numbers of all groups, the second ones, and so on.
+type Columns = [Lanes; GROUP];
 
 /// The scale and minimum with the least error among the least-squares solutions for 21 roundings. It is `make_qkx2_quants`
 /// with the arguments that Q4_K gives it.
 fn fit(block: &[f32; BLOCK]) -> Fit {
-    let columns: [Lanes; GROUP] = std::array::from_fn(|at| lanes(|group| block[group * GROUP + at]));
-    let squares = columns.iter().fold([0.0; GROUPS], |sum, x| lanes(|at| sum[at] + x[at] * x[at]));
-    let average = squares.map(|sum| (sum / GROUP as f32).sqrt());
-    let weights = columns.map(|x| lanes(|at| average[at] + x[at].abs()));
-    // Not f32's own minimum and maximum, which may choose the other zero.
-    let lowest = columns.iter().fold([0.0; GROUPS], |low, x| lanes(|at| if x[at] < low[at] { x[at] } else { low[at] }));
-    let highest =
-        columns.iter().fold(columns[0], |high, x| lanes(|at| if x[at] > high[at] { x[at] } else { high[at] }));
-    let terms = || columns.iter().zip(&weights);
-    let sum_w = weights[1..].iter().fold(weights[0], |sum, w| lanes(|at| sum[at] + w[at]));
-    let first = lanes(|at| weights[0][at] * columns[0][at]);
-    let sum_x = terms().skip(1).fold(first, |sum, (x, w)| lanes(|at| sum[at] + w[at] * x[at]));
-    let round = |inverse: &Lanes, low: &Lanes| columns.map(|x| lanes(|at| code(inverse[at] * (x[at] - low[at]))));
-    let error = |scale: &Lanes, low: &Lanes, codes: &[Lanes; GROUP]| {
-        terms().zip(codes).fold([0.0; GROUPS], |sum, ((x, w), code)| {
-            let difference = lanes(|at| scale[at] * code[at] + low[at] - x[at]);
-            lanes(|at| sum[at] + w[at] * (difference[at] * difference[at]))
-        })
-    };
-    let inverse = lanes(|at| MOST / (highest[at] - lowest[at]));
-    let mut best = Fit { scales: inverse.map(f32::recip), minima: lowest, codes: round(&inverse, &lowest) };
-    let mut least = error(&best.scales, &best.minima, &best.codes);
+    let columns: Columns =
+        std::array::from_fn(|at| Lanes::new(std::array::from_fn(|group| block[group * GROUP + at])));
+    let zero = Lanes::ZERO;
+    let squares = columns.iter().fold(zero, |sum, &x| sum + x * x);
+    let average = (squares / Lanes::splat(GROUP as f32)).sqrt();
+    let weights: Columns = columns.map(|x| average + x.abs());
+    // Not the library's own minimum and maximum, which may choose the other zero.
+    let lowest = columns.iter().fold(zero, |low, &x| x.simd_lt(low).select(x, low));
+    let highest = columns.iter().fold(columns[0], |high, &x| x.simd_gt(high).select(x, high));
+    let sum_w = weights[1..].iter().fold(weights[0], |sum, &w| sum + w);
+    let terms = columns.iter().zip(&weights);
+    let sum_x = terms.skip(1).fold(weights[0] * columns[0], |sum, (&x, &w)| sum + w * x);
+    let inverse = Lanes::splat(MOST) / (highest - lowest);
+    let (mut scales, mut minima) = (Lanes::ONE / inverse, lowest);
+    let mut best: Columns = columns.map(|x| codes_of(inverse * (x - lowest)));
+    let mut least = error(&columns, &weights, &best, scales, minima);
+    let mut codes = best;
     for step in 0_u8..=20 {
         // From the best minimum so far, as the reference does.
-        let from = best.minima;
-        let inverse = lanes(|at| (-1.0 + 0.1 * f32::from(step) + MOST) / (highest[at] - from[at]));
-        let codes = round(&inverse, &from);
-        let [mut sum_l, mut sum_l2, mut sum_xl] = [[0.0; GROUPS]; 3];
-        for ((x, w), code) in terms().zip(&codes) {
-            let weighted = lanes(|at| w[at] * code[at]);
-            sum_l = lanes(|at| sum_l[at] + weighted[at]);
-            sum_l2 = lanes(|at| sum_l2[at] + weighted[at] * code[at]);
-            sum_xl = lanes(|at| sum_xl[at] + weighted[at] * x[at]);
+        let inverse = Lanes::splat(-1.0 + 0.1 * f32::from(step) + MOST) / (highest - minima);
+        let [mut sum_l, mut sum_l2, mut sum_xl] = [zero; 3];
+        for ((&x, &w), code) in columns.iter().zip(&weights).zip(&mut codes) {
+            *code = codes_of(inverse * (x - minima));
+            let weighted = w * *code;
+            sum_l += weighted;
+            sum_l2 += weighted * *code;
+            sum_xl += weighted * x;
         }
-        let determinant = lanes(|at| sum_w[at] * sum_l2[at] - sum_l[at] * sum_l[at]);
-        let low = lanes(|at| (sum_l2[at] * sum_x[at] - sum_l[at] * sum_xl[at]) / determinant[at]);
-        let scale = lanes(|at| {
-            let both = (sum_w[at] * sum_xl[at] - sum_x[at] * sum_l[at]) / determinant[at];
-            if low[at] > 0.0 { sum_xl[at] / sum_l2[at] } else { both }
-        });
-        let low = low.map(|low| if low > 0.0 { 0.0 } else { low });
-        let found = error(&scale, &low, &codes);
-        let better: [bool; GROUPS] = std::array::from_fn(|at| determinant[at] > 0.0 && found[at] < least[at]);
-        if better.contains(&true) {
-            let choose = |new: &Lanes, old: &Lanes| lanes(|at| if better[at] { new[at] } else { old[at] });
-            (least, best.scales, best.minima) =
-                (choose(&found, &least), choose(&scale, &best.scales), choose(&low, &best.minima));
-            for (old, new) in best.codes.iter_mut().zip(&codes) {
-                *old = choose(new, old);
+        let determinant = sum_w * sum_l2 - sum_l * sum_l;
+        let both = (sum_w * sum_xl - sum_x * sum_l) / determinant;
+        let low = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
+        let above = low.simd_gt(zero);
+        let (scale, low) = (above.select(sum_xl / sum_l2, both), above.select(zero, low));
+        let found = error(&columns, &weights, &codes, scale, low);
+        let better = determinant.simd_gt(zero) & found.simd_lt(least);
+        if better.any() {
+            least = better.select(found, least);
+            (scales, minima) = (better.select(scale, scales), better.select(low, minima));
+            for (old, &new) in best.iter_mut().zip(&codes) {
+                *old = better.select(new, *old);
             }
         }
     }
     // A group of equal numbers has no steps; what was computed for it is not a number.
-    let flat: [bool; GROUPS] = std::array::from_fn(|at| highest[at] <= lowest[at]);
-    let unless_flat = |numbers: &Lanes, flats: &Lanes| lanes(|at| if flat[at] { flats[at] } else { numbers[at] });
-    let zeros = [0.0; GROUPS];
-    Fit {
-        scales: unless_flat(&best.scales, &zeros),
-        minima: unless_flat(&best.minima, &lowest).map(|low| -low),
-        codes: best.codes.map(|codes| unless_flat(&codes, &zeros)),
+    let flat = highest.simd_le(lowest);
+    for codes in &mut best {
+        *codes = flat.select(zero, *codes);
     }
+    Fit { scales: flat.select(zero, scales), minima: -flat.select(lowest, minima), codes: best }
+}
+
+/// The sum of squares of what is lost, by weight.
+fn error(columns: &Columns, weights: &Columns, codes: &Columns, scale: Lanes, low: Lanes) -> Lanes {
+    let mut sum = Lanes::ZERO;
+    for ((&x, &w), &code) in columns.iter().zip(weights).zip(codes) {
+        let difference = scale * code + low - x;
+        sum += w * (difference * difference);
+    }
+    sum
 }
 
 /// One half for all, and the multiples of it that stand for `numbers`, which are not negative.

@@ -129,6 +129,7 @@ impl Certifier {
             let prepared = embedbar_convert::prepare(&job, &mut |step| progress(step.into()))?;
             let conversion_ms = milliseconds(started);
             let judging = Instant::now();
+            embedbar_memory::release_unused();
             let subject = Subject::open(&job, &prepared, &texts)?;
             let mut judge = Judge { subject, known: &mut self.known, told: progress };
             let (self_test, agreement) = judge.judge()?;
@@ -371,7 +372,10 @@ fn tokens(job: &Job) -> Result<Vec<Vec<u32>>, CertifyError> {
         Architecture::Bert(bert) => (bert.vocabulary, TextEnd::Tokenizer),
         Architecture::Qwen3(qwen3) => (qwen3.vocabulary, TextEnd::qwen3(source.end_token())),
     };
-    Ok(token_ids(&source.tokenizer(), &probes::probes(), vocabulary, source.max_tokens(job)?, end)?)
+    let ids = token_ids(&source.tokenizer(), &probes::probes(), vocabulary, source.max_tokens(job)?, end)?;
+    // A tokenizer of 150,000 tokens takes more memory than anything after it, and allocators keep what they were given back.
+    embedbar_memory::release_unused();
+    Ok(ids)
 }
 
 /// Scales vectors to length 1.

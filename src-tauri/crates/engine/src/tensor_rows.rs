@@ -1,31 +1,46 @@
 //! The tensors of a GGUF file as numbers, some rows at a time, for whoever judges a file instead of running it.
 //!
-//! Dequantisation is candle's. Pages that were read are given back, so that going through a file of any size takes little memory.
+//! Dequantisation is candle's. Rows are read with calls, not through the mapping: the system maps pages around each one that is
+//! touched, and the rows of a table of tokens lie anywhere, so that a mapping would soon be resident as a whole.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
 
-use candle_core::{Device, quantized::QTensor};
+use candle_core::{
+    Device,
+    quantized::{QStorage, QTensor},
+};
 
-use crate::{EngineError, gguf, mapped_blocks, weights::Weights};
+use crate::{EngineError, gguf, weights::Weights};
 
 /// A GGUF file whose tensors are read by rows.
 #[derive(Debug)]
 pub struct TensorRows {
     path: PathBuf,
+    file: File,
     weights: Weights,
 }
 
 impl TensorRows {
     /// Opens the GGUF file at `path`, whatever its name ends in.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        Ok(Self { path: path.to_path_buf(), weights: gguf::open(path)?.weights })
+        let weights = gguf::open(path)?.weights;
+        // The header may be megabytes of vocabulary; it was read through the mapping.
+        for file in weights.files() {
+            file.release(&(0..file.bytes().len()));
+        }
+        let file = File::open(path).map_err(|error| EngineError::reading(path, error))?;
+        Ok(Self { path: path.to_path_buf(), file, weights })
     }
 
     /// Fills `out`, a whole number of rows, with the rows of the tensor `name` from `first` on.
     pub fn read(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
         let missing = || EngineError::MissingTensor { path: self.path.clone(), tensor: name.to_owned() };
         let entry = self.weights.entry(name).ok_or_else(missing)?;
-        let file = &self.weights.files()[entry.file];
         let width = entry.shape.last().copied().unwrap_or(1);
         let row_bytes = width / entry.dtype.block_size() * entry.dtype.type_size();
         let start = entry.range.start + first * row_bytes;
@@ -34,14 +49,18 @@ impl TensorRows {
             let problem = format!("the tensor `{name}` has no `{}` numbers from row `{first}` on", out.len());
             return Err(EngineError::corrupt(&self.path, problem));
         }
-        let numbers = mapped_blocks::storage(file, range.clone(), entry.dtype)
+        let mut bytes = vec![0; range.len()];
+        (&self.file)
+            .seek(SeekFrom::Start(range.start as u64))
+            .and_then(|_| (&self.file).read_exact(&mut bytes))
+            .map_err(|error| EngineError::reading(&self.path, error))?;
+        let numbers = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, entry.dtype)
             .and_then(|storage| QTensor::new(storage, (out.len() / width, width)))
             .and_then(|rows| rows.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>())
             .map_err(|error| {
                 EngineError::corrupt(&self.path, format!("the tensor `{name}` cannot be read: {error}"))
             })?;
         out.copy_from_slice(&numbers);
-        file.release(&range);
         Ok(())
     }
 }

@@ -109,8 +109,7 @@ type Columns = [Lanes; GROUP];
 /// The scale and minimum with the least error among the least-squares solutions for 21 roundings. It is `make_qkx2_quants`
 /// with the arguments that Q4_K gives it.
 fn fit(block: &[f32; BLOCK]) -> Fit {
-    let columns: Columns =
-        std::array::from_fn(|at| Lanes::new(std::array::from_fn(|group| block[group * GROUP + at])));
+    let columns: Columns = std::array::from_fn(|at| Lanes::new(std::array::from_fn(|group| block[group * GROUP + at])));
     let zero = Lanes::ZERO;
     let squares = columns.iter().fold(zero, |sum, &x| sum + x * x);
     let average = (squares / Lanes::splat(GROUP as f32)).sqrt();

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::output::{self, folder_of};
+use crate::targets::is_named_for;
 use crate::{ConvertError, stream};
 
 /// The name that the engine looks for.
@@ -53,12 +54,12 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<u8>, ConvertError> {
     stream::read_small(&folder.join(TOKENIZER), MAX_TOKENIZER_BYTES)
 }
 
-/// Whether `folder` holds a model other than `target`.
+/// Whether `folder` holds a model other than those that a conversion to `target` makes.
 fn serves_another(folder: &Path, target: &Path) -> Result<bool, ConvertError> {
     for entry in fs::read_dir(folder).map_err(ConvertError::reading(folder))? {
         let name = entry.map_err(ConvertError::reading(folder))?.file_name();
-        let weights = ["gguf", "safetensors"].map(|suffix| Some(OsStr::new(suffix)));
-        if weights.contains(&Path::new(&name).extension()) && Some(name.as_os_str()) != target.file_name() {
+        let models = ["gguf", "safetensors", "mlpackage"].map(|suffix| Some(OsStr::new(suffix)));
+        if models.contains(&Path::new(&name).extension()) && !is_named_for(&name, target) {
             return Ok(true);
         }
     }
@@ -84,5 +85,17 @@ mod tests {
         fs::write(source.path().join(TOKENIZER), "newer").expect("it can be written");
         assert!(matches!(Sidecar::read(source.path(), &target), Err(ConvertError::OtherTokenizer { .. })));
         assert_eq!(fs::read(folder.path().join(TOKENIZER)).expect("it is there"), b"new");
+    }
+
+    #[test]
+    fn a_package_is_a_model_too_and_its_other_lengths_are_the_same_one() {
+        let source = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(source.path().join(TOKENIZER), "new").expect("it can be written");
+        fs::write(folder.path().join(TOKENIZER), "old").expect("it can be written");
+        fs::create_dir(folder.path().join("mine-64.mlpackage")).expect("it can be made");
+        Sidecar::read(source.path(), &folder.path().join("mine.mlpackage")).expect("its own other length");
+        let refused = Sidecar::read(source.path(), &folder.path().join("other.mlpackage"));
+        assert!(matches!(refused, Err(ConvertError::OtherTokenizer { .. })));
     }
 }

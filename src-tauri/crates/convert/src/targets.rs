@@ -1,5 +1,6 @@
 //! Which packages a conversion makes: for which lengths, and by which names.
 
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,24 @@ impl Which {
     }
 }
 
+/// Whether a file or folder has one of the names that a conversion to `target` may make: that of some [`Which`].
+pub(crate) fn is_named_for(name: &OsStr, target: &Path) -> bool {
+    if target.file_name() == Some(name) {
+        return true;
+    }
+    let name = Path::new(name);
+    let (Some(stem), Some(of)) = (name.file_stem().and_then(OsStr::to_str), target.file_stem().and_then(OsStr::to_str))
+    else {
+        return false;
+    };
+    let Some(rest) = stem.strip_prefix(of).and_then(|rest| rest.strip_prefix('-')) else { return false };
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let chunk = |text: &str| text.split_once("of").is_some_and(|(at, count)| number(at) && number(count));
+    let parts = rest.split_once('-');
+    let named = number(rest) || chunk(rest) || parts.is_some_and(|(length, rest)| number(length) && chunk(rest));
+    named && name.extension() == Some(OsStr::new("mlpackage"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +112,23 @@ mod tests {
         ] {
             let path = Which { length: length_, chunk }.path(Path::new("some/x.y.mlpackage"));
             assert_eq!(path, Path::new(name));
+            assert!(is_named_for(path.file_name().expect("a name"), Path::new("some/x.y.mlpackage")));
+        }
+    }
+
+    #[test]
+    fn names_of_other_models_are_not_taken_for_a_conversions_own() {
+        let target = Path::new("some/x.mlpackage");
+        for name in [
+            "x-large.mlpackage",
+            "x-.mlpackage",
+            "x-64-128.mlpackage",
+            "x-1of.mlpackage",
+            "x64.mlpackage",
+            "x-64.gguf",
+            "y.mlpackage",
+        ] {
+            assert!(!is_named_for(OsStr::new(name), target), "{name}");
         }
     }
 }

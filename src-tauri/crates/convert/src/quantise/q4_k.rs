@@ -6,9 +6,12 @@
 //! made again for what those mean. The sums are in single precision and in the reference's order.
 
 use half::f16;
-use wide::f32x8;
+use pulp::{Arch, Simd, WithSimd};
 
-use super::{LARGE, OutOfRange, Quantiser, rounded};
+use self::lanes::Lanes;
+use super::{OutOfRange, Quantiser, rounded};
+
+mod lanes;
 
 pub(super) struct Q4K;
 
@@ -41,30 +44,53 @@ impl Quantiser for Q4K {
     fn encode(&self, row: &[f32], out: &mut Vec<u8>) -> Result<(), OutOfRange> {
         let (blocks, rest) = row.as_chunks::<BLOCK>();
         assert!(rest.is_empty(), "a row that is no whole number of blocks reached Q4_K. This is a bug.");
-        for block in blocks {
-            out.extend_from_slice(&encode_block(block).ok_or(OutOfRange)?);
+        Arch::new().dispatch(Encode { blocks, out })
+    }
+}
+
+/// Encoding a row, for whichever vectors the processor has.
+struct Encode<'a> {
+    blocks: &'a [[f32; BLOCK]],
+    out: &'a mut Vec<u8>,
+}
+
+impl WithSimd for Encode<'_> {
+    type Output = Result<(), OutOfRange>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let Self { blocks, out } = self;
+        // As many blocks as fill one vector with a number of each group.
+        for blocks in blocks.chunks(S::F32_LANES.div_ceil(GROUPS)) {
+            let mut fits = [[Fit::FLAT; GROUPS]; MOST_BLOCKS];
+            let groups = blocks.as_flattened().as_chunks::<GROUP>().0;
+            let fits_of_groups = fits.as_flattened_mut().chunks_mut(S::F32_LANES);
+            for (groups, fits) in groups.chunks(S::F32_LANES).zip(fits_of_groups) {
+                fit(simd, groups, fits);
+            }
+            for (block, fits) in blocks.iter().zip(&fits) {
+                out.extend_from_slice(&encode_block(block, fits).ok_or(OutOfRange)?);
+            }
         }
         Ok(())
     }
 }
 
-/// One number for each group of a block: the groups are fitted side by side, each in the reference's order. The library makes
-/// vector instructions of it on every processor.
-type Lanes = f32x8;
+/// Blocks whose groups fill the widest vector, 16 numbers.
+const MOST_BLOCKS: usize = 2;
 
-fn encode_block(block: &[f32; BLOCK]) -> Option<[u8; BLOCK_BYTES]> {
-    let fit = fit(block);
-    let (scale, scales) = multiples(fit.scales.to_array())?;
-    let (minimum, minima) = multiples(fit.minima.to_array())?;
-    let found = fit.codes.map(Lanes::to_array);
+fn encode_block(block: &[f32; BLOCK], fits: &[Fit; GROUPS]) -> Option<[u8; BLOCK_BYTES]> {
+    let (scale, scales) = multiples(fits.each_ref().map(|fit| fit.scale))?;
+    let (minimum, minima) = multiples(fits.each_ref().map(|fit| fit.minimum))?;
     let mut codes = [0; BLOCK];
     for (group, codes) in codes.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
         let (scale, minimum) = (scale.to_f32() * f32::from(scales[group]), minimum.to_f32() * f32::from(minima[group]));
-        for (at, chosen) in codes.iter_mut().enumerate() {
-            // Without a scale, the reference keeps the codes that it found first; they mean the same as any.
-            let first = found[at][group];
-            let code = if scale == 0.0 { first } else { code((block[group * GROUP + at] + minimum) / scale) };
-            *chosen = code as u8;
+        // Without a scale, the reference keeps the codes that it found first; they mean the same as any.
+        *codes = fits[group].codes;
+        if scale != 0.0 {
+            for (code, number) in codes.iter_mut().zip(&block[group * GROUP..]) {
+                *code = nearest_code((number + minimum) / scale);
+            }
         }
     }
     let mut bytes = [0; BLOCK_BYTES];
@@ -80,91 +106,105 @@ fn encode_block(block: &[f32; BLOCK]) -> Option<[u8; BLOCK_BYTES]> {
     Some(bytes)
 }
 
-/// The code for a number in steps, as a whole number: see [`rounded`].
-fn code(steps: f32) -> f32 {
+/// The code for a number in steps: see [`rounded`].
+#[inline(always)]
+fn nearest_code(steps: f32) -> u8 {
     let whole = rounded(steps);
     let low = if whole < 0.0 { 0.0 } else { whole };
-    if low > MOST { MOST } else { low }
+    (if low > MOST { MOST } else { low }) as u8
 }
 
-/// [`code`] for a number of each group. Which of two is taken where one is not a number or where they are zeros of both signs
-/// does not matter: a group of equal numbers gets no codes, and the two zeros are the same code.
-fn codes_of(steps: Lanes) -> Lanes {
-    let large = Lanes::splat(LARGE);
-    Lanes::splat(MOST).fast_min(Lanes::ZERO.fast_max(steps + large - large))
+/// [`nearest_code`] for a number of each group. Which of two is taken where one is not a number or where they are zeros of both
+/// signs does not matter: a group of equal numbers gets no codes, and the two zeros are the same code.
+#[inline(always)]
+fn nearest_codes<S: Simd>(steps: Lanes<S>) -> Lanes<S> {
+    steps.rounded().at_least(steps.all(0.0)).at_most(steps.all(MOST))
 }
 
-/// What the reference fits to the groups of a block.
+/// What the reference fits to a group.
+#[derive(Clone, Copy)]
 struct Fit {
-    scales: Lanes,
+    scale: f32,
     /// What is subtracted; never negative.
-    minima: Lanes,
-    /// The codes of the first numbers of all groups, of the second ones, and so on.
-    codes: Columns,
+    minimum: f32,
+    codes: [u8; GROUP],
+}
+
+impl Fit {
+    const FLAT: Self = Self { scale: 0.0, minimum: 0.0, codes: [0; GROUP] };
 }
 
 /// The first numbers of all groups, the second ones, and so on.
-type Columns = [Lanes; GROUP];
+type Columns<S> = [Lanes<S>; GROUP];
 
-/// The scale and minimum with the least error among the least-squares solutions for 21 roundings. It is `make_qkx2_quants`
-/// with the arguments that Q4_K gives it.
-fn fit(block: &[f32; BLOCK]) -> Fit {
-    let columns: Columns = std::array::from_fn(|at| Lanes::new(std::array::from_fn(|group| block[group * GROUP + at])));
-    let zero = Lanes::ZERO;
+/// For each group, the scale and minimum with the least error among the least-squares solutions for 21 roundings. It is
+/// `make_qkx2_quants` with the arguments that Q4_K gives it, for as many groups as a vector has numbers, or fewer.
+#[inline(always)]
+fn fit<S: Simd>(simd: S, groups: &[[f32; GROUP]], fits: &mut [Fit]) {
+    let all = |number| Lanes::all_of(simd, number);
+    let columns: Columns<S> =
+        std::array::from_fn(|at| Lanes::each(simd, |group| groups.get(group).map_or(0.0, |group| group[at])));
+    let zero = all(0.0);
     let squares = columns.iter().fold(zero, |sum, &x| sum + x * x);
-    let average = (squares / Lanes::splat(GROUP as f32)).sqrt();
-    let weights: Columns = columns.map(|x| average + x.abs());
-    // Not the library's own minimum and maximum, which may choose the other zero.
-    let lowest = columns.iter().fold(zero, |low, &x| x.simd_lt(low).select(x, low));
-    let highest = columns.iter().fold(columns[0], |high, &x| x.simd_gt(high).select(x, high));
+    let average = (squares / all(GROUP as f32)).square_root();
+    let weights: Columns<S> = columns.map(|x| average + x.absolute());
+    // Not a processor's own minimum and maximum, which may choose the other zero.
+    let lowest = columns.iter().fold(zero, |low, &x| x.below(low).choose(x, low));
+    let highest = columns.iter().fold(columns[0], |high, &x| high.below(x).choose(x, high));
     let sum_w = weights[1..].iter().fold(weights[0], |sum, &w| sum + w);
-    let terms = columns.iter().zip(&weights);
-    let sum_x = terms.skip(1).fold(weights[0] * columns[0], |sum, (&x, &w)| sum + w * x);
-    let inverse = Lanes::splat(MOST) / (highest - lowest);
-    let (mut scales, mut minima) = (Lanes::ONE / inverse, lowest);
-    let mut best: Columns = columns.map(|x| codes_of(inverse * (x - lowest)));
+    let terms = columns[1..].iter().zip(&weights[1..]);
+    let sum_x = terms.fold(weights[0] * columns[0], |sum, (&x, &w)| sum + w * x);
+    let inverse = all(MOST) / (highest - lowest);
+    let (mut scales, mut minima) = (all(1.0) / inverse, lowest);
+    let mut best: Columns<S> = columns.map(|x| nearest_codes(inverse * (x - lowest)));
     let mut least = error(&columns, &weights, &best, scales, minima);
     let mut codes = best;
     for step in 0_u8..=20 {
         // From the best minimum so far, as the reference does.
-        let inverse = Lanes::splat(-1.0 + 0.1 * f32::from(step) + MOST) / (highest - minima);
+        let inverse = all(-1.0 + 0.1 * f32::from(step) + MOST) / (highest - minima);
         let [mut sum_l, mut sum_l2, mut sum_xl] = [zero; 3];
         for ((&x, &w), code) in columns.iter().zip(&weights).zip(&mut codes) {
-            *code = codes_of(inverse * (x - minima));
+            *code = nearest_codes(inverse * (x - minima));
             let weighted = w * *code;
-            sum_l += weighted;
-            sum_l2 += weighted * *code;
-            sum_xl += weighted * x;
+            sum_l = sum_l + weighted;
+            sum_l2 = sum_l2 + weighted * *code;
+            sum_xl = sum_xl + weighted * x;
         }
         let determinant = sum_w * sum_l2 - sum_l * sum_l;
         let both = (sum_w * sum_xl - sum_x * sum_l) / determinant;
         let low = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
-        let above = low.simd_gt(zero);
-        let (scale, low) = (above.select(sum_xl / sum_l2, both), above.select(zero, low));
+        let above = zero.below(low);
+        let (scale, low) = (above.choose(sum_xl / sum_l2, both), above.choose(zero, low));
         let found = error(&columns, &weights, &codes, scale, low);
-        let better = determinant.simd_gt(zero) & found.simd_lt(least);
-        if better.any() {
-            least = better.select(found, least);
-            (scales, minima) = (better.select(scale, scales), better.select(low, minima));
-            for (old, &new) in best.iter_mut().zip(&codes) {
-                *old = better.select(new, *old);
-            }
+        let better = zero.below(determinant).and(found.below(least));
+        least = better.choose(found, least);
+        (scales, minima) = (better.choose(scale, scales), better.choose(low, minima));
+        for (old, &new) in best.iter_mut().zip(&codes) {
+            *old = better.choose(new, *old);
         }
     }
     // A group of equal numbers has no steps; what was computed for it is not a number.
-    let flat = highest.simd_le(lowest);
-    for codes in &mut best {
-        *codes = flat.select(zero, *codes);
+    let flat = highest.at_or_below(lowest);
+    let (scales, minima) = (flat.choose(zero, scales), flat.choose(lowest, minima));
+    for (lane, fit) in fits.iter_mut().enumerate() {
+        let codes = best.map(|codes| flat.choose(zero, codes).numbers()[lane] as u8);
+        *fit = Fit { scale: scales.numbers()[lane], minimum: -minima.numbers()[lane], codes };
     }
-    Fit { scales: flat.select(zero, scales), minima: -flat.select(lowest, minima), codes: best }
 }
 
 /// The sum of squares of what is lost, by weight.
-fn error(columns: &Columns, weights: &Columns, codes: &Columns, scale: Lanes, low: Lanes) -> Lanes {
-    let mut sum = Lanes::ZERO;
+#[inline(always)]
+fn error<S: Simd>(
+    columns: &Columns<S>,
+    weights: &Columns<S>,
+    codes: &Columns<S>,
+    scale: Lanes<S>,
+    low: Lanes<S>,
+) -> Lanes<S> {
+    let mut sum = low.all(0.0);
     for ((&x, &w), &code) in columns.iter().zip(weights).zip(codes) {
         let difference = scale * code + low - x;
-        sum += w * (difference * difference);
+        sum = sum + w * (difference * difference);
     }
     sum
 }
@@ -254,6 +294,26 @@ mod tests {
         assert_eq!(sha256(&bytes), REFERENCE);
         bytes[100] ^= 1;
         assert_ne!(sha256(&bytes), REFERENCE);
+    }
+
+    /// The bytes that vectors of one width make of a row.
+    fn encode_with(simd: impl Simd, row: &[f32]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Encode { blocks: row.as_chunks().0, out: &mut bytes }.with_simd(simd).expect("in range");
+        bytes
+    }
+
+    #[test]
+    fn bytes_do_not_depend_on_the_width_of_vectors() {
+        let row = hard_row(1 << 16);
+        assert_eq!(sha256(&encode_with(pulp::Scalar::new(), &row)), REFERENCE);
+        // Blocks that do not fill the widest vectors.
+        let odd = &row[..5 * BLOCK];
+        assert_eq!(encode(odd), encode_with(pulp::Scalar::new(), odd));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            assert_eq!(sha256(&encode_with(simd, &row)), REFERENCE);
+        }
     }
 
     /// candle's own search for a scale is a simpler one, so its bytes differ.

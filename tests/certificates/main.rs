@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use embedbar_certify::{Certificate, Certifier, CertifyError, Outcome, Phase, Verdict, agreement, probes};
+use embedbar_certify::{
+    Certificate, Certifier, CertifyError, Outcome, Phase, Repetition, Verdict, agreement, probes, repeat,
+};
 use embedbar_contract::{PromptKind, RecipeName};
 use embedbar_convert::{ConvertError, Format, Job, Package, System, TargetPrecision};
-use embedbar_engine::Engine;
+use embedbar_engine::{ComputeUnit, Engine};
 use embedbar_tests::checkpoint;
 use embedbar_tests::program::checkout;
 
@@ -207,10 +210,19 @@ fn what_does_not_pass_is_set_aside_and_the_old_model_stays() {
 fn cancelling_in_any_phase_leaves_nothing_behind() {
     let source = checkout().join("tests/truth/qwen3-small");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let phases =
-        [Phase::Converting, Phase::ReadingBack, Phase::EvaluatingTarget, Phase::EvaluatingSource, Phase::FindingWorst];
-    for phase in phases {
-        let job = Job::new(&source, folder.path().join("model.gguf"), TargetPrecision::FourBit);
+    let phases = [
+        (Phase::Converting, "gguf"),
+        (Phase::ReadingBack, "gguf"),
+        (Phase::EvaluatingTarget, "gguf"),
+        (Phase::TestingTarget, "mlpackage"),
+        (Phase::EvaluatingSource, "gguf"),
+        (Phase::FindingWorst, "gguf"),
+    ];
+    for (phase, format) in phases {
+        let mut job = Job::new(&source, folder.path().join("model").with_extension(format), TargetPrecision::FourBit);
+        if format == "mlpackage" {
+            job.format = Format::Package(Package::native(System::MacOs14));
+        }
         let mut met = false;
         let stop = &mut |step: embedbar_certify::Progress| {
             met |= step.phase == phase;
@@ -221,4 +233,58 @@ fn cancelling_in_any_phase_leaves_nothing_behind() {
         assert!(matches!(error, CertifyError::Convert(ConvertError::Cancelled { .. })), "{phase:?}: {error}");
         assert!(names(folder.path()).is_empty(), "{phase:?}: {:?}", names(folder.path()));
     }
+}
+
+/// On a Mac the unit is Core ML's; here it is the interpreter, which is another program than the evaluator too.
+#[test]
+fn a_package_is_compared_again_by_what_runs_it_once() {
+    let name = "a_package_is_compared_again_by_what_runs_it_once";
+    let Some(source) = checkpoint::minilm_or_skip(name).expect("the checkpoint can be fetched") else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = folder.path().join("model.mlpackage");
+    let lengths = NonZeroUsize::new(48).expect("it is not 0").into();
+    let job = package(
+        &source,
+        target.clone(),
+        TargetPrecision::Int8,
+        Package { lengths, ..Package::native(System::MacOs14) },
+    );
+    let certificate = certified(&job, None).expect("it passes").certificate;
+    let unit = ComputeUnit::all()[0];
+    let mut engine = Engine::open_on("model", &target, unit).expect("it opens");
+    let mut again = || repeat(&mut engine, &target, unit).expect("it can be compared").expect("there is a certificate");
+
+    let first = again();
+    assert_eq!(first.verdict, Verdict::Passed);
+    assert!((first.agreement.mean_cosine - certificate.agreement.mean_cosine).abs() < 1e-3, "{:?}", first.agreement);
+    let record = Repetition::path(&target, unit);
+    let written = fs::read_to_string(&record).expect("it is written down");
+    let known = |again: &Repetition, first: &Repetition| {
+        // Numbers in decimals may come back a last place off.
+        again.verdict == first.verdict && (again.milliseconds - first.milliseconds).abs() < 1e-6
+    };
+    assert!(known(&again(), &first), "what is known is computed again");
+
+    // Another version of the system compiles models otherwise.
+    let unlike = Repetition { system: "macOS 13".to_owned(), milliseconds: 0.0, ..first.clone() };
+    fs::write(&record, serde_json::to_string(&unlike).expect("it becomes JSON")).expect("it can be written");
+    assert!(again().milliseconds > 0.0);
+    // A damaged record counts for nothing.
+    fs::write(&record, &written[..written.len() / 2]).expect("it can be written");
+    assert_eq!(again().verdict, Verdict::Passed);
+
+    // A unit that computes something else: the same package beside another model's vectors.
+    fs::remove_file(&record).expect("it is there");
+    let path = Certificate::path(&target);
+    let text = fs::read_to_string(&path).expect("it is there");
+    let mut strange: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    let other =
+        package(&source, folder.path().join("other.mlpackage"), TargetPrecision::Int8, Package::papr(System::MacOs14));
+    let other = certified(&other, None).expect("it passes").certificate;
+    strange["source_vectors"] = serde_json::to_value(other.source_vectors).expect("it becomes JSON");
+    strange["floor"] = 0.999_9.into();
+    fs::write(&path, strange.to_string()).expect("it can be written");
+    let unfit = again();
+    assert!(matches!(&unfit.verdict, Verdict::Quarantined(reason) if reason.contains("below the floor of 0.9999")));
+    assert!(known(&again(), &unfit), "a unit that is not fit stays so until the package or the system changes");
 }

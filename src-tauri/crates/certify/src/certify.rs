@@ -268,7 +268,10 @@ impl Judge<'_, '_> {
         let (texts, normalised) = (subject.texts, subject.normalised()?);
         let expected = Expected { target, texts, vectors: &vectors, normalised };
         let self_test = match &subject.made {
-            Made::Packages(packages, _) => self_test::packages(packages, &expected)?,
+            Made::Packages(packages, _) => {
+                let mut meter = subject.meter(Phase::TestingTarget, self.told);
+                self_test::packages(packages, &expected, &mut |share| meter.share(share))?
+            }
             Made::Gguf(weights) => {
                 let started = Instant::now();
                 let alone = subject.vectors(weights, 1, target, &mut subject.meter(Phase::TestingTarget, self.told))?;
@@ -407,16 +410,27 @@ struct Meter<'a> {
     told: Told<'a>,
 }
 
-impl Watch for Meter<'_> {
-    fn multiplied(&mut self, block: Block<'_>) -> Result<(), CertifyError> {
-        self.done += 2 * (block.rows.len() * block.width) as u64;
-        let progress = Progress {
+impl Meter<'_> {
+    /// Says that so much is done, from 0 to 1, where weights are not counted.
+    fn share(&mut self, share: f64) -> ControlFlow<()> {
+        self.done = (self.total as f64 * share) as u64;
+        self.tell("")
+    }
+
+    fn tell(&mut self, tensor: &str) -> ControlFlow<()> {
+        (self.told)(Progress {
             phase: self.phase,
             bytes_done: self.done.min(self.total),
             bytes_total: self.total,
-            tensor: block.part.to_owned(),
-        };
-        match (self.told)(progress) {
+            tensor: tensor.to_owned(),
+        })
+    }
+}
+
+impl Watch for Meter<'_> {
+    fn multiplied(&mut self, block: Block<'_>) -> Result<(), CertifyError> {
+        self.done += 2 * (block.rows.len() * block.width) as u64;
+        match self.tell(block.part) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(ConvertError::Cancelled { path: self.path.clone() }.into()),
         }

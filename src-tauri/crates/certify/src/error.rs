@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use embedbar_contract::{Failure, FailureCode};
 use embedbar_convert::ConvertError;
-use embedbar_engine::EngineError;
+use embedbar_engine::{ComputeUnit, EngineError};
 use embedbar_mil::MilError;
 
 /// What can go wrong between a checkpoint and a certified model. Whatever it is, the target is as it was.
@@ -62,6 +62,16 @@ pub enum CertifyError {
         /// The least that was asked for.
         floor: f64,
     },
+    /// No unit of this machine gives a package's vectors.
+    #[error("`{path}` is not used with {unit}: {reason}")]
+    Unfit {
+        /// The package.
+        path: PathBuf,
+        /// The last one that was tried.
+        unit: ComputeUnit,
+        /// What is wrong there.
+        reason: String,
+    },
     /// A certificate cannot be read.
     #[error("the certificate `{path}` cannot be read: {problem}")]
     Certificate {
@@ -94,6 +104,10 @@ impl CertifyError {
                 aside.display(),
                 (cosine * 100.0).floor() / 100.0
             ),
+            Self::Unfit { .. } => {
+                "The same model converted with `--format gguf`, or to a wider precision, does not depend on Core ML."
+                    .to_owned()
+            }
             Self::Certificate { .. } => "Convert the model again to get a new one.".to_owned(),
             Self::Convert(_) | Self::Engine(_) => String::new(),
         }

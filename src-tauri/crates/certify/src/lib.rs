@@ -20,6 +20,7 @@ mod error;
 mod forward;
 mod probes;
 mod product;
+mod repeat;
 mod self_test;
 mod weights;
 
@@ -28,3 +29,4 @@ pub use certify::{Certifier, Outcome, Phase, Progress};
 pub use compare::agreement;
 pub use error::CertifyError;
 pub use probes::probes;
+pub use repeat::{Repetition, open, repeat};

@@ -2,10 +2,12 @@
 //! evaluator of the certificate says.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use embedbar_mil::{Arithmetic, Package, Program, Tensor};
+use embedbar_convert::ConvertError;
+use embedbar_mil::{Arithmetic, MilError, Package, Program, Tensor};
 
 use crate::CertifyError;
 use crate::certificate::SelfTest;
@@ -42,8 +44,15 @@ impl Expected<'_> {
     }
 }
 
+/// Called with the share of the work that is done, from 0 to 1; [`ControlFlow::Break`] cancels.
+pub(crate) type Share<'a> = &'a mut (dyn FnMut(f64) -> ControlFlow<()> + 'a);
+
 /// Checks the structure of a model's packages and runs their programs, one after the other where there are several.
-pub(crate) fn packages(packages: &[Package], expected: &Expected<'_>) -> Result<SelfTest, CertifyError> {
+pub(crate) fn packages(
+    packages: &[Package],
+    expected: &Expected<'_>,
+    told: Share<'_>,
+) -> Result<SelfTest, CertifyError> {
     for package in packages {
         let findings = package.lint();
         if let Some(first) = findings.first() {
@@ -52,13 +61,20 @@ pub(crate) fn packages(packages: &[Package], expected: &Expected<'_>) -> Result<
         }
     }
     let chain = Chain::open(packages, expected)?;
-    let started = Instant::now();
     let texts = expected.texts.len().min(TEXTS);
-    let vectors = expected.texts[..texts].iter().map(|text| chain.run(text, 0)).collect::<Result<Vec<_>, _>>()?;
+    let operations = (texts + 1) * chain.programs.iter().map(Program::steps).sum::<usize>();
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        told(done.min(operations) as f64 / operations as f64)
+    };
+    let started = Instant::now();
+    let vectors =
+        expected.texts[..texts].iter().map(|text| chain.run(text, 0, &mut step)).collect::<Result<Vec<_>, _>>()?;
     let text_ms = started.elapsed().as_secs_f64() * 1e3 / texts.max(1) as f64;
     // A package takes one text; what must not show is what pads it.
     let repadded = match expected.texts.first() {
-        Some(text) => vec![chain.run(text, 1)?],
+        Some(text) => vec![chain.run(text, 1, &mut step)?],
         None => Vec::new(),
     };
     let alone_difference = difference(&vectors[..repadded.len()], &repadded);
@@ -92,8 +108,13 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// The vector of a text, padded with the token `padding`.
-    fn run(&self, text: &[u32], padding: i32) -> Result<Vec<f32>, CertifyError> {
+    /// The vector of a text, padded with the token `padding`; `step` is called after each operation.
+    fn run(
+        &self,
+        text: &[u32],
+        padding: i32,
+        step: &mut impl FnMut() -> ControlFlow<()>,
+    ) -> Result<Vec<f32>, CertifyError> {
         let mut ids: Vec<i32> = text.iter().map(|&id| id as i32).take(self.length).collect();
         let mut mask = vec![1; ids.len()];
         ids.resize(self.length, padding);
@@ -107,7 +128,11 @@ impl<'a> Chain<'a> {
         for program in &self.programs {
             let taken = program.inputs().iter().filter_map(|input| given.get_key_value(&input.name));
             let taken: BTreeMap<String, Tensor> = taken.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-            for (name, tensor) in program.run(&taken)? {
+            let results = program.run_watched(&taken, |_, _| step()).map_err(|error| match error {
+                MilError::Stopped { .. } => ConvertError::Cancelled { path: self.expected.target.to_path_buf() }.into(),
+                error => CertifyError::from(error),
+            })?;
+            for (name, tensor) in results {
                 let name = name.strip_suffix(OUT).unwrap_or(&name).to_owned();
                 given.insert(name, tensor);
             }

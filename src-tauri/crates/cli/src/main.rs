@@ -12,10 +12,12 @@ mod output;
 mod probe;
 mod serve;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use embedbar_contract::Failure;
 
 use arguments::{Arguments, Command};
 
@@ -68,5 +70,6 @@ fn worker() -> anyhow::Result<()> {
     socket
         .peer_addr()
         .context("`embedbar worker` is started by Embedbar itself, with a socket as its standard input")?;
-    Ok(embedbar_worker::run(socket)?)
+    let open = |id: &str, path: &Path| embedbar_certify::open(id, path).map_err(Failure::from);
+    Ok(embedbar_worker::run(socket, open)?)
 }

@@ -50,12 +50,10 @@ mod macos {
         EngineError,
         backend::{Backend, BackendError, BatchShape, Output, PaddedBatch},
         mapped::Mapped,
+        package::{ComputeUnit, Declared},
     };
 
     use super::{file_url, shape_in_message};
-
-    /// What packages of this project and of the Papr SDK are stored as; the binding does not tell.
-    const PRECISION: Precision = Precision::Fp16;
 
     const IDS: &str = "input_ids";
     const MASK: &str = "attention_mask";
@@ -69,23 +67,29 @@ mod macos {
         model: CoreMLModelWithState,
         length: usize,
         dims: usize,
-        precision: Precision,
+        declared: Declared,
     }
 
     // No `unsafe impl Send`: the binding declares its model `Send` itself.
 
     impl Package {
-        /// Compiles and loads the package at `path` and finds its length and width.
-        pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {
+        /// Compiles and loads the package at `path` for `unit` and finds its length and width.
+        pub(crate) fn open(path: &Path, unit: ComputeUnit) -> Result<Self, EngineError> {
+            let declared = Declared::at(path)?;
             let absolute = path.canonicalize().map_err(|error| EngineError::reading(path, error))?;
             let Some(text) = absolute.to_str() else {
                 return Err(EngineError::unsupported(path, "a path that is not Unicode"));
             };
-            let options = CoreMLModelOptions { compute_platform: ComputePlatform::CpuAndANE, ..Default::default() };
+            let compute_platform = match unit {
+                ComputeUnit::NeuralEngine => ComputePlatform::CpuAndANE,
+                ComputeUnit::Gpu => ComputePlatform::CpuAndGpu,
+                ComputeUnit::Cpu | ComputeUnit::Interpreter => ComputePlatform::Cpu,
+            };
+            let options = CoreMLModelOptions { compute_platform, ..Default::default() };
             let model = CoreMLModelWithState::new(file_url(text), options)
                 .load()
                 .map_err(|error| EngineError::corrupt(path, error))?;
-            let mut package = Self { path: path.to_path_buf(), model, length: 0, dims: 0, precision: PRECISION };
+            let mut package = Self { path: path.to_path_buf(), model, length: 0, dims: 0, declared };
             package.length = package.probe_length()?;
             let failed = |error: BackendError| EngineError::Backend { path: path.to_path_buf(), source: error };
             let one = package.predict(&[1], 1).map_err(failed)?;
@@ -109,7 +113,7 @@ mod macos {
 
         /// What its weights are stored as.
         pub(crate) fn precision(&self) -> Precision {
-            self.precision
+            self.declared.precision
         }
 
         /// The package's program and weights, for its revision.
@@ -157,9 +161,8 @@ mod macos {
             BatchShape::OneRowOf(self.length)
         }
 
-        /// Packages that exist today come from the Papr SDK's conversion; one made otherwise cannot say so itself.
         fn built_in_recipe(&self) -> Option<RecipeName> {
-            Some(RecipeName::Papr)
+            Some(self.declared.recipe)
         }
 
         fn forward(&mut self, batch: &PaddedBatch, _: usize) -> Result<Output, BackendError> {

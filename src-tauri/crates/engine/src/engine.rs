@@ -20,6 +20,7 @@ use crate::{
     checkpoint,
     facts::{Family, ModelFacts},
     gguf,
+    package::ComputeUnit,
     pool::{self, Unusable},
     qwen3::Qwen3,
     recipe::{Pooling, Prompts, Recipe},
@@ -67,8 +68,8 @@ impl Engine {
     /// model (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`)
     /// is read where it is there. A `.mlpackage` of a fixed length can be opened too: by Core ML on macOS, interpreted and slow elsewhere.
     pub fn open(id: &str, path: &Path) -> Result<Self, EngineError> {
-        if path.extension().is_some_and(|extension| extension == "mlpackage") {
-            return Self::open_package(id, path);
+        if is_package(path) {
+            return Self::open_on(id, path, ComputeUnit::all()[0]);
         }
         let is_folder = match path.metadata() {
             Ok(metadata) => metadata.is_dir(),
@@ -103,10 +104,10 @@ impl Engine {
         Ok(Self { id: id.to_owned(), path: path.to_path_buf(), facts, tokenizer, backend, precision, revision })
     }
 
-    /// A Core ML package with `tokenizer.json` beside it or in the folder above.
-    fn open_package(id: &str, path: &Path) -> Result<Self, EngineError> {
+    /// Loads the Core ML package at `path`, which has `tokenizer.json` beside it, for `unit`.
+    pub fn open_on(id: &str, path: &Path, unit: ComputeUnit) -> Result<Self, EngineError> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        let package = Package::open(path)?;
+        let package = Package::open(path, unit)?;
         let facts = ModelFacts {
             family: Family::Package,
             layers: 1,
@@ -232,6 +233,11 @@ impl Engine {
             Unusable::Zero => EngineError::ZeroVector { path, index },
         }
     }
+}
+
+/// Whether `path` is a Core ML package, by its name.
+pub fn is_package(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "mlpackage")
 }
 
 /// What the model's file and the files beside it say together; the model's file first, then the family's custom.

@@ -6,12 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use embedbar_contract::{BackendName, Precision, RecipeName};
-use embedbar_mil::{Arithmetic, EmbeddingInterface, Lengths, MilError, Package, Program};
+use embedbar_mil::{Arithmetic, EmbeddingInterface, Lengths, MilError, Program};
 
 use crate::{
     EngineError,
     backend::{Backend, BackendError, BatchShape, Output, PaddedBatch},
     mapped::Mapped,
+    package::{self, ComputeUnit, Declared},
 };
 
 /// A package that is ready to be interpreted.
@@ -25,11 +26,10 @@ pub(crate) struct Interpreted {
 }
 
 impl Interpreted {
-    /// Reads the package at `path`.
-    pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {
+    /// Reads the package at `path`. There is one unit to run it on.
+    pub(crate) fn open(path: &Path, _: ComputeUnit) -> Result<Self, EngineError> {
         let failed = |error: MilError| EngineError::corrupt(path, error);
-        path.metadata().map_err(|error| EngineError::reading(path, error))?;
-        let package = Package::open(path).map_err(failed)?;
+        let package = package::open(path)?;
         let interface = package.embedding_interface(None).map_err(failed)?;
         if interface.per_token {
             return Err(EngineError::unsupported(
@@ -40,18 +40,7 @@ impl Interpreted {
         let Lengths::Fixed(length) = interface.lengths else {
             return Err(EngineError::unsupported(path, "texts of several lengths in one package"));
         };
-        let description = package.describe();
-        // Ours say what they are; those that do not come from the Papr SDK's conversion.
-        let recipe = match description.user_defined.get("embedbar.recipe").map(String::as_str) {
-            Some("native") => RecipeName::Native,
-            _ => RecipeName::Papr,
-        };
-        let precision = match description.precision_class {
-            Some(embedbar_mil::Precision::Int8) => Precision::Int8,
-            Some(embedbar_mil::Precision::FourBit) => Precision::FourBit,
-            Some(embedbar_mil::Precision::Fp32) => Precision::Fp32,
-            _ => Precision::Fp16,
-        };
+        let Declared { recipe, precision } = Declared::of(&package);
         let program = package.program(Some(&interface.function), Arithmetic::Single).map_err(failed)?;
         Ok(Self { path: path.to_path_buf(), program, interface, length, recipe, precision })
     }

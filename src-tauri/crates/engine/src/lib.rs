@@ -26,6 +26,7 @@ mod interpreted;
 mod linear;
 mod mapped;
 mod mapped_blocks;
+mod package;
 mod pool;
 mod qwen3;
 mod recipe;
@@ -36,8 +37,9 @@ mod tokens;
 mod weights;
 
 pub use backend::{Backend, BackendError, BatchShape, Output, PaddedBatch};
-pub use engine::{Batch, Engine};
+pub use engine::{Batch, Engine, is_package};
 pub use error::EngineError;
+pub use package::ComputeUnit;
 pub use recipe::{Padding, Pooling, Prompts, Recipe};
 pub use tensor_rows::TensorRows;
 pub use tokens::{TextEnd, token_ids};

@@ -66,6 +66,11 @@ pub fn this_machine() -> Box<dyn Machine> {
     return Box::new(Scripted::new(Vec::new()));
 }
 
+/// The system and its version, such as `macOS 15.6.1 Sequoia`.
+pub fn system_version() -> String {
+    sysinfo::System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned())
+}
+
 /// Total minus available, in bytes; `None` where one of them is unknown or they contradict each other.
 pub fn used_bytes(reading: &MemoryReading) -> Option<u64> {
     reading.total_bytes?.checked_sub(reading.available_bytes?)

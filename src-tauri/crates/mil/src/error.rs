@@ -103,6 +103,12 @@ pub enum MilError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Whoever watched a run ended it.
+    #[error("running `{path}` was stopped")]
+    Stopped {
+        /// The package.
+        path: PathBuf,
+    },
     /// A package that turns something else into something else.
     #[error("`{path}` is not an embedding model: {problem}")]
     NotEmbedding {
@@ -144,6 +150,7 @@ impl MilError {
             Self::UnknownFunction { .. } | Self::UnknownWeight { .. } | Self::BadInput { .. } => {
                 FailureCode::InvalidRequest
             }
+            Self::Stopped { .. } => FailureCode::Cancelled,
         }
     }
 
@@ -156,6 +163,7 @@ impl MilError {
             Self::Unreadable { .. } => "Check the permissions of the file and of its folder.",
             Self::Corrupt { .. } => "Fetch or convert the package again; a download may have been interrupted.",
             Self::NotAProgram { .. } => "Convert the model again as an ML program (`convert_to=\"mlprogram\"`).",
+            Self::Stopped { .. } => "Run it again.",
             Self::UnknownFunction { .. } => "Choose one of the functions that the package has.",
             Self::UnknownWeight { .. } => "Ask for the output's name of a constant in the program.",
             Self::UnknownOperation { .. } => "Core ML itself may run it; use the package on a Mac.",

@@ -2,6 +2,7 @@
 //! the program; nothing is fused, cached or scheduled. What each operation does is in [`crate::operation`].
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::constant::{self, Value};
@@ -277,6 +278,11 @@ impl Program {
         &self.inputs
     }
 
+    /// How many operations a run has.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
     /// The names of the outputs.
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         self.outputs.iter().map(|(name, _)| name.as_str())
@@ -284,15 +290,15 @@ impl Program {
 
     /// Runs the function. Numbers that overflowed are among the outputs as they are.
     pub fn run(&self, inputs: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, MilError> {
-        self.run_watched(inputs, |_, _| {})
+        self.run_watched(inputs, |_, _| ControlFlow::Continue(()))
     }
 
     /// As [`Self::run`], and shows every result of every operation to `watch` with its name: for finding where numbers
-    /// overflow.
+    /// overflow, and for stopping.
     pub fn run_watched(
         &self,
         inputs: &BTreeMap<String, Tensor>,
-        mut watch: impl FnMut(&str, &Tensor),
+        mut watch: impl FnMut(&str, &Tensor) -> ControlFlow<()>,
     ) -> Result<BTreeMap<String, Tensor>, MilError> {
         let rounded = self.arithmetic == Arithmetic::HalfRounded;
         let mut values = self.values.clone();
@@ -313,8 +319,12 @@ impl Program {
         let mut live = 0;
         for step in &self.steps {
             let output = step.outputs.first().map_or("", |(name, _, _)| name.as_str());
-            self.step(step, &mut values, &mut live, &mut watch)
+            let go_on = self
+                .step(step, &mut values, &mut live, &mut watch)
                 .map_err(|problem| failure(&self.path, &step.kind, output, problem))?;
+            if go_on.is_break() {
+                return Err(MilError::Stopped { path: self.path.clone() });
+            }
         }
         let mut found = BTreeMap::new();
         for (name, slot) in &self.outputs {
@@ -330,8 +340,8 @@ impl Program {
         step: &Step,
         values: &mut [Option<Value>],
         live: &mut usize,
-        watch: &mut impl FnMut(&str, &Tensor),
-    ) -> Result<(), String> {
+        watch: &mut impl FnMut(&str, &Tensor) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, String> {
         let rounded = self.arithmetic == Arithmetic::HalfRounded;
         let call = Call::new(&step.kind, &step.inputs, values, rounded);
         let results = operation::evaluate(&call)?;
@@ -350,7 +360,9 @@ impl Program {
             if *live > LIVE_BYTES {
                 return Err(format!("its values take more than the `{LIVE_BYTES}` bytes that they may take"));
             }
-            watch(name, &result);
+            if watch(name, &result).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
             values[*slot] = Some(Value::Tensor(result));
         }
         for slot in &step.drops {
@@ -359,7 +371,7 @@ impl Program {
                 *live = live.saturating_sub(tensor.memory());
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 

@@ -2,6 +2,7 @@
 //! becomes of it when bytes are changed: an error or a result, never a panic.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use embedbar_mil::{Arithmetic, ElementType, Lengths, MilError, Package, Precision, StorageKind, Tensor};
@@ -255,9 +256,19 @@ fn it_computes_what_can_be_computed_by_hand() {
     assert_eq!(vector.dtype(), ElementType::Float32);
     let mut seen = Vec::new();
     program
-        .run_watched(&ids(&[0, 0, 0]), |name, _| seen.push(name.to_owned()))
+        .run_watched(&ids(&[0, 0, 0]), |name, _| {
+            seen.push(name.to_owned());
+            ControlFlow::Continue(())
+        })
         .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(seen, ["rows", "mean", "product", "vector"]);
+    let mut runs = 0;
+    let stopped = program.run_watched(&ids(&[0, 0, 0]), |name, _| {
+        runs += 1;
+        if name == "mean" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(MilError::Stopped { .. })));
+    assert_eq!((runs, program.steps()), (2, 4));
 }
 
 #[test]

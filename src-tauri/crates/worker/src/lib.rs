@@ -8,6 +8,7 @@
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
@@ -17,9 +18,12 @@ use embedbar_wire::frame::floats_to_bytes;
 use embedbar_wire::worker::{Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
 use embedbar_wire::{Frame, FrameError, Hello, Role};
 
-/// Serves the owner at the other end of `socket`. Returns only where the conversation cannot begin; otherwise the process ends
-/// when the owner closes the socket.
-pub fn run(mut socket: UnixStream) -> Result<(), Failure> {
+/// Opens the model at a path under an id.
+pub type Open = fn(&str, &Path) -> Result<Engine, Failure>;
+
+/// Serves the owner at the other end of `socket` with models that `open` opens. Returns only where the conversation cannot begin;
+/// otherwise the process ends when the owner closes the socket.
+pub fn run(mut socket: UnixStream, open: Open) -> Result<(), Failure> {
     let mut input = BufReader::new(socket.try_clone().map_err(|error| broken(&FrameError::Io(error)))?);
     match Frame::read(&mut input).map_err(|error| broken(&error))?.header {
         ToWorker::Hello(hello) => {
@@ -38,7 +42,7 @@ pub fn run(mut socket: UnixStream) -> Result<(), Failure> {
         .map_err(|error| Failure::internal(format!("a thread cannot be started: {error}")))?;
     let mut model = None;
     for request in requests {
-        answer(&mut model, request).write(&mut socket).map_err(|error| broken(&error))?;
+        answer(&mut model, open, request).write(&mut socket).map_err(|error| broken(&error))?;
     }
     Ok(())
 }
@@ -60,9 +64,9 @@ fn read_until_the_owner_is_gone(input: &mut BufReader<UnixStream>, requests: &mp
     }
 }
 
-fn answer(model: &mut Option<Engine>, request: ToWorker) -> Frame<FromWorker> {
+fn answer(model: &mut Option<Engine>, open: Open, request: ToWorker) -> Frame<FromWorker> {
     match request {
-        ToWorker::Load(load) => match open(&load) {
+        ToWorker::Load(load) => match load_by(open, &load) {
             Ok(engine) => {
                 let loaded = Loaded {
                     generation: engine.generation(engine.own_recipe()),
@@ -87,9 +91,9 @@ fn answer(model: &mut Option<Engine>, request: ToWorker) -> Frame<FromWorker> {
     }
 }
 
-fn open(load: &Load) -> Result<Engine, Failure> {
+fn load_by(open: Open, load: &Load) -> Result<Engine, Failure> {
     tracing::info!(model = load.model, path = %load.path.display(), "loading");
-    let engine = Engine::open(&load.model, &load.path)?;
+    let engine = open(&load.model, &load.path)?;
     tracing::info!(dims = engine.dims(), backend = %engine.backend(), "loaded");
     Ok(engine)
 }

@@ -17,6 +17,7 @@ use crate::cleanup;
 use crate::conversion::Conversion;
 use crate::observer::worker_pid;
 use crate::queries::Cost;
+use crate::swap;
 
 impl Commands for App {
     async fn snapshot(&self, _: Empty) -> Result<Snapshot, Failure> {
@@ -173,7 +174,8 @@ impl Commands for App {
 
     async fn activate(&self, choice: ModelChoice) -> Result<ModelState, Failure> {
         let model = self.library.find(&choice.model)?;
-        let state = self.lifecycle.activate(target(&model)).await?;
+        let reading = self.gauge.read(worker_pid(&self.lifecycle.state().borrow()));
+        let state = self.lifecycle.activate(target(&model), swap::manner(model.size_bytes(), &reading)).await?;
         *self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.") = model;
         self.changed.notify_one();
         Ok(state)

@@ -25,6 +25,7 @@ mod observer;
 mod owner;
 mod private;
 mod queries;
+mod swap;
 
 pub use access::Access;
 pub use app::{App, Options};

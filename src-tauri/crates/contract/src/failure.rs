@@ -1,5 +1,7 @@
 //! The one error that crosses a process or host boundary.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -20,6 +22,8 @@ pub enum FailureCode {
     WorkerFailed,
     /// The queue is full; try again shortly.
     Overloaded,
+    /// The model is on its way; try again when it is expected.
+    Loading,
     /// The caller or a person cancelled it.
     Cancelled,
     /// A file or folder could not be read or written.
@@ -44,6 +48,10 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Whether the same request may succeed later without anything being changed.
     pub retryable: bool,
+    /// When to try again, in whole seconds, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub retry_after_seconds: Option<u32>,
 }
 
 impl Failure {
@@ -53,7 +61,8 @@ impl Failure {
             code,
             message: message.into(),
             hint: None,
-            retryable: matches!(code, FailureCode::Overloaded | FailureCode::WorkerFailed),
+            retryable: matches!(code, FailureCode::Overloaded | FailureCode::Loading | FailureCode::WorkerFailed),
+            retry_after_seconds: None,
         }
     }
 
@@ -61,6 +70,13 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says when to try again, rounded up to whole seconds.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after_seconds = Some(after.as_secs_f64().ceil().min(f64::from(u32::MAX)) as u32);
         self
     }
 

@@ -5,8 +5,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use embedbar_contract::{Failure, FailureCode};
 
-/// When to try again after a full queue, seconds.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// When to try again where the failure does not say it, seconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// A failure and the status it is sent with.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl From<Failure> for Refusal {
             FailureCode::ModelInvalid | FailureCode::ModelUnsupported => StatusCode::UNPROCESSABLE_ENTITY,
             FailureCode::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             FailureCode::OwnerMismatch => StatusCode::BAD_GATEWAY,
-            FailureCode::WorkerFailed => StatusCode::SERVICE_UNAVAILABLE,
+            FailureCode::Loading | FailureCode::WorkerFailed => StatusCode::SERVICE_UNAVAILABLE,
             // Io, Internal, and codes that a later contract adds.
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -49,7 +49,8 @@ impl IntoResponse for Refusal {
         let body = serde_json::to_string(&self.failure).expect("a failure is plain data. This is a bug.");
         let mut response = json(self.status, body);
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            let seconds = self.failure.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -95,6 +96,12 @@ mod tests {
             assert_eq!(response.status(), status);
             assert_eq!(response.headers()[RETRY_AFTER], "1");
         }
+        let loading = Failure::new(FailureCode::Loading, "x").retry_after(std::time::Duration::from_millis(6_200));
+        let response = Refusal::from(loading).into_response();
+        assert_eq!(
+            (response.status(), &response.headers()[RETRY_AFTER]),
+            (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from(7))
+        );
         let response = answer(FailureCode::NotFound);
         assert_eq!(response.status(), 404);
         assert!(!response.headers().contains_key(RETRY_AFTER));

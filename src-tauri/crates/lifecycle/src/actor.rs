@@ -1,14 +1,16 @@
 //! The actor: one task, one state.
 //!
 //! Invariants, each kept by the actor owning the thing alone:
-//! - at most one worker serves and at most one other is starting;
+//! - at most one worker serves and at most one other is starting; in a swap that drains first, the old process is gone before
+//!   the new one starts;
 //! - a request is with one worker at a time, and with at most two in its life;
 //! - the state that others see ([`ModelState`]) is derived from what the actor holds, never set beside it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,8 +31,11 @@ const RETRIES: u32 = 1;
 /// A worker that dies younger than this is not replaced before somebody asks for it.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
 
+/// What a model is expected to take that has not been loaded yet.
+const UNKNOWN_LOAD: Duration = Duration::from_secs(10);
+
 /// A model to load.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Target {
     /// The id that generations carry.
     pub id: String,
@@ -47,12 +52,29 @@ pub struct Options {
     pub answer_deadline: Duration,
     /// Requests that may wait; one more is refused as overloaded.
     pub queue_limit: usize,
+    /// The longest a query may wait for a worker; after that it is refused and counted. Bulk work has no such limit.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { load_deadline: Duration::from_mins(10), answer_deadline: Duration::from_mins(5), queue_limit: 512 }
+        Self {
+            load_deadline: Duration::from_mins(10),
+            answer_deadline: Duration::from_mins(5),
+            queue_limit: 512,
+            patience: Duration::from_mins(10),
+        }
     }
+}
+
+/// How a model takes another one's place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Manner {
+    /// The new one starts beside the old one, which serves until then: for when both fit into memory.
+    Overlap,
+    /// The old one finishes what it has and ends, and only then the new one starts; what comes meanwhile waits. Where the new one
+    /// fails, the old one is brought back.
+    DrainFirst,
 }
 
 /// The vectors of one request.
@@ -70,13 +92,37 @@ pub struct Answer {
     pub timing: Timing,
 }
 
+impl Answer {
+    /// Counts the time of another part of the same request, which must come from the same generation.
+    fn join(&mut self, part: &Self) -> Result<(), Failure> {
+        if self.generation != part.generation {
+            return Err(Failure {
+                retryable: true,
+                ..Failure::new(
+                    FailureCode::WorkerFailed,
+                    "the model changed in the middle of a request in several parts",
+                )
+            });
+        }
+        self.timing.queue += part.timing.queue;
+        self.timing.tokenize += part.timing.tokenize;
+        self.timing.forward += part.timing.forward;
+        self.timing.total += part.timing.total;
+        Ok(())
+    }
+}
+
 /// One text's share of an answer.
 type Slot = (Vec<f32>, usize, Option<Truncation>);
 
+/// Somebody who waits for a model to answer.
+type Waiter = oneshot::Sender<Result<ModelState, Failure>>;
+
 enum Message {
     Embed(Pending),
-    Activate { target: Target, reply: oneshot::Sender<Result<ModelState, Failure>> },
-    Wake { reply: oneshot::Sender<Result<ModelState, Failure>> },
+    Activate { target: Target, manner: Manner, reply: Waiter },
+    Wake { reply: Waiter },
+    Recycle { manner: Manner },
     Unload { reply: oneshot::Sender<bool> },
     Trim { reply: oneshot::Sender<bool> },
     Stop { reply: oneshot::Sender<()> },
@@ -88,6 +134,8 @@ pub struct Lifecycle {
     messages: mpsc::Sender<Message>,
     state: watch::Receiver<ModelState>,
     waiting: Arc<AtomicUsize>,
+    expired: Arc<AtomicU64>,
+    patience: Duration,
 }
 
 impl Lifecycle {
@@ -96,23 +144,27 @@ impl Lifecycle {
         let (messages, inbox) = mpsc::channel(64);
         let (state_sender, state) = watch::channel(ModelState::Idle);
         let waiting = Arc::new(AtomicUsize::new(0));
+        let expired = Arc::new(AtomicU64::new(0));
+        let patience = options.patience;
         let actor = Actor {
             inbox,
             state: state_sender,
             waiting: waiting.clone(),
+            expired: expired.clone(),
             spawn,
             options,
             target,
             queue: Queue::default(),
             serving: Serving::None,
-            starting: None,
+            coming: Coming::Nothing,
+            load_times: HashMap::new(),
             failure: None,
             restarts: 0,
             ready_since: None,
             outbox: messages.downgrade(),
         };
         tokio::spawn(actor.run());
-        Self { messages, state, waiting }
+        Self { messages, state, waiting, expired, patience }
     }
 
     /// The state, and every change of it.
@@ -123,6 +175,11 @@ impl Lifecycle {
     /// Requests that wait for the worker.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Queries that were refused because they had waited too long, since the start.
+    pub fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
     }
 
     /// Embeds texts. Bulk requests are sent in small pieces, so that a query never waits for a long one.
@@ -139,7 +196,7 @@ impl Lifecycle {
             );
         }
         match lane {
-            Lane::Query => self.send(Embed { texts, prompt, recipe }, lane).await,
+            Lane::Query => self.send_halving(Embed { texts, prompt, recipe }, lane).await,
             Lane::Bulk => self.embed_in_pieces(texts, prompt, recipe).await,
         }
     }
@@ -157,25 +214,14 @@ impl Lifecycle {
         let mut slots: Vec<Option<Slot>> = vec![None; texts.len()];
         for piece in pieces(&order, |index| texts[index].len()) {
             let request = Embed { texts: piece.iter().map(|&index| texts[index].clone()).collect(), prompt, recipe };
-            let mut answer = self.send(request, Lane::Bulk).await?;
+            let mut answer = self.send_halving(request, Lane::Bulk).await?;
             let parts = std::mem::take(&mut answer.vectors).into_iter().zip(&answer.tokens).zip(&answer.truncated);
             for (&index, ((vector, &tokens), &truncated)) in piece.iter().zip(parts) {
                 slots[index] = Some((vector, tokens, truncated));
             }
             match &mut whole {
                 None => whole = Some(answer),
-                Some(whole) if whole.generation != answer.generation => {
-                    return Err(Failure {
-                        retryable: true,
-                        ..Failure::new(FailureCode::WorkerFailed, "the model changed in the middle of a bulk request")
-                    });
-                }
-                Some(whole) => {
-                    whole.timing.queue += answer.timing.queue;
-                    whole.timing.tokenize += answer.timing.tokenize;
-                    whole.timing.forward += answer.timing.forward;
-                    whole.timing.total += answer.timing.total;
-                }
+                Some(whole) => whole.join(&answer)?,
             }
         }
         let mut whole = whole.expect("there is at least one text, so at least one piece. This is a bug.");
@@ -189,18 +235,39 @@ impl Lifecycle {
         Ok(whole)
     }
 
+    /// Sends a request; where it has killed its workers, it is sent in halves, because it may be their size that kills: an
+    /// out-of-memory kill shows in nothing else.
+    async fn send_halving(&self, request: Embed, lane: Lane) -> Result<Answer, Failure> {
+        let failure = match self.send(request.clone(), lane).await {
+            Err(failure) if failure.code == FailureCode::WorkerFailed && request.texts.len() > 1 => failure,
+            outcome => return outcome,
+        };
+        tracing::warn!(texts = request.texts.len(), %failure, "sending the texts in halves");
+        let (first, second) = request.texts.split_at(request.texts.len() / 2);
+        let half = |texts: &[String]| Embed { texts: texts.to_vec(), ..request.clone() };
+        let mut answer = Box::pin(self.send_halving(half(first), lane)).await?;
+        let rest = Box::pin(self.send_halving(half(second), lane)).await?;
+        answer.join(&rest)?;
+        answer.vectors.extend(rest.vectors);
+        answer.tokens.extend(rest.tokens);
+        answer.truncated.extend(rest.truncated);
+        Ok(answer)
+    }
+
     async fn send(&self, request: Embed, lane: Lane) -> Result<Answer, Failure> {
         let (reply, answer) = oneshot::channel();
-        let pending = Pending { request, lane, arrived: Instant::now(), lost: 0, reply };
+        let arrived = Instant::now();
+        let deadline = (lane == Lane::Query).then(|| arrived + self.patience);
+        let pending = Pending { request, lane, arrived, deadline, lost: 0, reply };
         self.messages.send(Message::Embed(pending)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Makes `target` the active model: it starts beside the present one, which serves until the new one answers and goes on
-    /// serving where the new one fails. A newer request takes the place of an older one.
-    pub async fn activate(&self, target: Target) -> Result<ModelState, Failure> {
+    /// Makes `target` the active model and waits until it answers. Where it fails, the present one goes on serving or is brought
+    /// back. A newer request takes the place of an older one.
+    pub async fn activate(&self, target: Target, manner: Manner) -> Result<ModelState, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.messages.send(Message::Activate { target, reply }).await.map_err(|_| stopped())?;
+        self.messages.send(Message::Activate { target, manner, reply }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
@@ -209,6 +276,13 @@ impl Lifecycle {
         let (reply, answer) = oneshot::channel();
         self.messages.send(Message::Wake { reply }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Replaces the present worker with a new one of the same model, for one that has grown. Nothing happens where none serves or
+    /// another model is coming.
+    pub async fn recycle(&self, manner: Manner) {
+        // An error means that the actor has ended.
+        let _ = self.messages.send(Message::Recycle { manner }).await;
     }
 
     /// Ends an idle worker; the next request starts one again. False where there was none or it was busy.
@@ -270,24 +344,62 @@ enum Serving {
     Busy { exchange: Exchange, shown: ModelState },
 }
 
-/// A worker that is on its way.
-struct Starting {
+/// A model that was asked for, and who waits for it.
+struct Wanted {
     target: Target,
-    future: Pin<Box<dyn Future<Output = Result<Worker, Failure>> + Send>>,
-    waiters: Vec<oneshot::Sender<Result<ModelState, Failure>>>,
+    waiters: Vec<Waiter>,
+}
+
+/// The model that will serve next, and how far it is.
+enum Coming {
+    Nothing,
+    /// The present worker finishes what it has.
+    Draining(Wanted),
+    /// The old worker's process is ending; it served `old`.
+    Ending {
+        future: Pin<Box<dyn Future<Output = ()> + Send>>,
+        wanted: Wanted,
+        old: Target,
+    },
+    /// A worker is loading. `back_to` is the model that is brought back where it fails.
+    Starting {
+        future: Pin<Box<dyn Future<Output = Result<Worker, Failure>> + Send>>,
+        wanted: Wanted,
+        since: Instant,
+        back_to: Option<Target>,
+    },
+}
+
+impl Coming {
+    fn wanted(&self) -> Option<&Wanted> {
+        match self {
+            Self::Nothing => None,
+            Self::Draining(wanted) | Self::Ending { wanted, .. } | Self::Starting { wanted, .. } => Some(wanted),
+        }
+    }
+
+    fn wanted_mut(&mut self) -> Option<&mut Wanted> {
+        match self {
+            Self::Nothing => None,
+            Self::Draining(wanted) | Self::Ending { wanted, .. } | Self::Starting { wanted, .. } => Some(wanted),
+        }
+    }
 }
 
 struct Actor {
     inbox: mpsc::Receiver<Message>,
     state: watch::Sender<ModelState>,
     waiting: Arc<AtomicUsize>,
+    expired: Arc<AtomicU64>,
     spawn: Arc<dyn Spawn>,
     options: Options,
     /// What a request loads where nothing is loaded.
     target: Target,
     queue: Queue,
     serving: Serving,
-    starting: Option<Starting>,
+    coming: Coming,
+    /// What loading took when it last succeeded, by target.
+    load_times: HashMap<Target, Duration>,
     /// Why the last load failed, until one succeeds.
     failure: Option<Failure>,
     /// How many workers of the present target have died.
@@ -302,6 +414,9 @@ struct Actor {
 enum Event {
     Message(Option<Message>),
     Started(Result<Worker, Failure>),
+    OldWorkerEnded,
+    /// Somebody has waited as long as they may.
+    Expired,
     Exchanged(Box<Exchanged>),
     IdleWorkerEnded(String),
 }
@@ -323,6 +438,8 @@ impl Actor {
                 }
                 Event::Message(Some(message)) => self.receive(message).await,
                 Event::Started(outcome) => self.started(outcome),
+                Event::OldWorkerEnded => self.old_worker_ended(),
+                Event::Expired => self.refuse_expired(),
                 Event::Exchanged(exchanged) => self.exchanged(*exchanged),
                 Event::IdleWorkerEnded(how) => {
                     tracing::warn!(model = self.target.id, how, "the worker ended while it was idle");
@@ -333,9 +450,20 @@ impl Actor {
     }
 
     async fn next_event(&mut self) -> Event {
-        let starting = async {
-            match &mut self.starting {
-                Some(starting) => starting.future.as_mut().await,
+        let coming = async {
+            match &mut self.coming {
+                Coming::Starting { future, .. } => Event::Started(future.as_mut().await),
+                Coming::Ending { future, .. } => {
+                    future.as_mut().await;
+                    Event::OldWorkerEnded
+                }
+                Coming::Nothing | Coming::Draining(_) => std::future::pending().await,
+            }
+        };
+        let deadline = self.queue.earliest_deadline();
+        let expiry = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
                 None => std::future::pending().await,
             }
         };
@@ -348,14 +476,20 @@ impl Actor {
         };
         tokio::select! {
             message = self.inbox.recv() => Event::Message(message),
-            outcome = starting => Event::Started(outcome),
+            event = coming => event,
             event = serving => event,
+            () = expiry => Event::Expired,
         }
     }
 
-    /// Does whatever can be done with what the actor holds now: hands out the next request, or starts a worker for it.
+    /// Does whatever can be done with what the actor holds now: ends a worker that makes room, hands out the next request, or
+    /// starts a worker for it.
     fn advance(&mut self) {
         self.queue.drop_abandoned();
+        if matches!(self.coming, Coming::Draining(_)) {
+            self.drain();
+            return;
+        }
         if self.queue.is_empty() {
             return;
         }
@@ -371,12 +505,70 @@ impl Actor {
                 }
             }
             Serving::None => {
-                if self.starting.is_none() {
-                    self.start(self.target.clone(), Vec::new());
+                if matches!(self.coming, Coming::Nothing) {
+                    self.start(Wanted { target: self.target.clone(), waiters: Vec::new() }, None);
                 }
             }
             busy @ Serving::Busy { .. } => self.serving = busy,
         }
+    }
+
+    /// Ends the present worker as soon as it has nothing to do.
+    fn drain(&mut self) {
+        let old = self.target.clone();
+        match std::mem::replace(&mut self.serving, Serving::None) {
+            busy @ Serving::Busy { .. } => self.serving = busy,
+            Serving::Idle(worker) => {
+                if let Coming::Draining(wanted) = std::mem::replace(&mut self.coming, Coming::Nothing) {
+                    tracing::info!(old = old.id, new = wanted.target.id, "ending the old worker to make room");
+                    self.coming = Coming::Ending { future: Box::pin(worker.end()), wanted, old };
+                }
+            }
+            // It died, so there is room already.
+            Serving::None => {
+                if let Coming::Draining(wanted) = std::mem::replace(&mut self.coming, Coming::Nothing) {
+                    self.start(wanted, Some(old));
+                }
+            }
+        }
+    }
+
+    fn old_worker_ended(&mut self) {
+        if let Coming::Ending { wanted, old, .. } = std::mem::replace(&mut self.coming, Coming::Nothing) {
+            let back_to = Some(old).filter(|old| *old != wanted.target);
+            self.start(wanted, back_to);
+        }
+    }
+
+    /// Refuses queries that have waited as long as they may, and says when the model is expected.
+    fn refuse_expired(&mut self) {
+        let expired = self.queue.take_expired(Instant::now());
+        self.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
+        let failure = if let Some(remaining) = self.remaining_load() {
+            let id = self.coming.wanted().map_or(self.target.id.as_str(), |wanted| wanted.target.id.as_str());
+            Failure::new(FailureCode::Loading, format!("`{id}` is still being loaded"))
+                .hint("Try again in a moment; memory may be short.")
+                .retry_after(remaining)
+        } else {
+            let patience = self.options.patience.as_secs_f64();
+            Failure::new(FailureCode::Overloaded, format!("other requests went first for {patience:.0} s"))
+                .hint("Try again in a moment, or send fewer at a time.")
+        };
+        for pending in expired {
+            let _ = pending.reply.send(Err(failure.clone())); // the caller may be gone
+        }
+    }
+
+    /// How long the model that is coming will probably still take, at least a second; `None` where none is needed.
+    fn remaining_load(&self) -> Option<Duration> {
+        let wanted =
+            self.coming.wanted().filter(|_| !matches!(self.serving, Serving::Idle(_) | Serving::Busy { .. }))?;
+        let whole = self.load_times.get(&wanted.target).copied().unwrap_or(UNKNOWN_LOAD);
+        let gone = match &self.coming {
+            Coming::Starting { since, .. } => since.elapsed(),
+            _ => Duration::ZERO,
+        };
+        Some(whole.saturating_sub(gone).max(Duration::from_secs(1)))
     }
 
     fn exchange(mut worker: Worker, pending: Pending, deadline: Duration) -> Exchange {
@@ -387,11 +579,12 @@ impl Actor {
         })
     }
 
-    fn start(&mut self, target: Target, waiters: Vec<oneshot::Sender<Result<ModelState, Failure>>>) {
+    fn start(&mut self, wanted: Wanted, back_to: Option<Target>) {
+        let target = wanted.target.clone();
         tracing::info!(model = target.id, path = %target.path.display(), "starting a worker");
-        let (spawn, options, wanted) = (self.spawn.clone(), self.options.clone(), target.clone());
-        let future = Box::pin(async move { Worker::start(spawn.as_ref(), wanted, &options).await });
-        self.starting = Some(Starting { target, future, waiters });
+        let (spawn, options) = (self.spawn.clone(), self.options.clone());
+        let future = Box::pin(async move { Worker::start(spawn.as_ref(), target, &options).await });
+        self.coming = Coming::Starting { future, wanted, since: Instant::now(), back_to };
     }
 
     async fn receive(&mut self, message: Message) {
@@ -406,11 +599,21 @@ impl Actor {
                     self.queue.push(pending);
                 }
             }
-            Message::Activate { target, reply } => self.activate(target, reply),
+            Message::Activate { target, manner, reply } => self.activate(target, manner, reply),
             Message::Wake { reply } => {
                 // A model that is on its way will be the active one.
-                let target = self.starting.as_ref().map_or(&self.target, |starting| &starting.target).clone();
-                self.activate(target, reply);
+                let target = self.coming.wanted().map_or(&self.target, |wanted| &wanted.target).clone();
+                self.activate(target, Manner::Overlap, reply);
+            }
+            Message::Recycle { manner } => {
+                let serves = matches!(self.serving, Serving::Idle(_) | Serving::Busy { .. });
+                if serves && matches!(self.coming, Coming::Nothing) {
+                    let wanted = Wanted { target: self.target.clone(), waiters: Vec::new() };
+                    match manner {
+                        Manner::DrainFirst => self.coming = Coming::Draining(wanted),
+                        Manner::Overlap => self.start(wanted, None),
+                    }
+                }
             }
             Message::Unload { reply } => {
                 let unloaded = match std::mem::replace(&mut self.serving, Serving::None) {
@@ -436,14 +639,13 @@ impl Actor {
         }
     }
 
-    fn activate(&mut self, target: Target, reply: oneshot::Sender<Result<ModelState, Failure>>) {
-        if let Some(starting) = &mut self.starting {
-            if starting.target == target {
-                starting.waiters.push(reply);
+    fn activate(&mut self, target: Target, manner: Manner, reply: Waiter) {
+        if let Some(wanted) = self.coming.wanted_mut() {
+            if wanted.target == target {
+                wanted.waiters.push(reply);
                 return;
             }
-            // Dropping the future kills the process that was starting.
-            for waiter in self.starting.take().into_iter().flat_map(|starting| starting.waiters) {
+            for waiter in std::mem::take(&mut wanted.waiters) {
                 let _ = waiter.send(Err(Failure::new(FailureCode::Cancelled, "another model was chosen meanwhile")));
             }
         }
@@ -453,20 +655,37 @@ impl Actor {
             Serving::Busy { shown, .. } => Some(shown.clone()),
             Serving::None => None,
         };
-        match served {
-            Some(state) if self.target == target => drop(reply.send(Ok(state))),
-            _ => self.start(target, vec![reply]),
+        if let Some(state) = served.as_ref().filter(|_| self.target == target) {
+            let _ = reply.send(Ok(state.clone())); // the caller may be gone
+            // Dropping what is coming calls a drain off, and kills a process that was starting.
+            self.coming = Coming::Nothing;
+            return;
+        }
+        let wanted = Wanted { target, waiters: vec![reply] };
+        // The newest request wins.
+        match std::mem::replace(&mut self.coming, Coming::Nothing) {
+            Coming::Ending { future, old, .. } => self.coming = Coming::Ending { future, wanted, old },
+            Coming::Starting { back_to, .. } if served.is_none() => {
+                let back_to = back_to.filter(|old| *old != wanted.target);
+                self.start(wanted, back_to);
+            }
+            _ if served.is_some() && manner == Manner::DrainFirst => self.coming = Coming::Draining(wanted),
+            _ => self.start(wanted, None),
         }
     }
 
     fn started(&mut self, outcome: Result<Worker, Failure>) {
-        let Some(starting) = self.starting.take() else { return };
+        let Coming::Starting { wanted, back_to, .. } = std::mem::replace(&mut self.coming, Coming::Nothing) else {
+            return;
+        };
+        let Wanted { target, waiters } = wanted;
         match outcome {
             Ok(mut worker) => {
-                if starting.target != self.target {
+                if target != self.target {
                     self.restarts = 0;
                 }
-                self.target = starting.target;
+                self.load_times.insert(target.clone(), Duration::from_secs_f64(worker.load_ms.max(0.0) / 1e3));
+                self.target = target;
                 self.failure = None;
                 worker.restarts = self.restarts;
                 let state = ready(&worker);
@@ -481,23 +700,29 @@ impl Actor {
                     Serving::Idle(old) => drop(tokio::spawn(old.end())),
                     Serving::Busy { exchange, .. } => drop(tokio::spawn(finish_and_end(exchange, self.outbox.clone()))),
                 }
-                for waiter in starting.waiters {
+                for waiter in waiters {
                     let _ = waiter.send(Ok(state.clone()));
                 }
             }
             Err(failure) => {
-                tracing::warn!(model = starting.target.id, %failure, "a worker could not be started");
-                for waiter in starting.waiters {
+                tracing::warn!(model = target.id, %failure, "a worker could not be started");
+                for waiter in waiters {
                     let _ = waiter.send(Err(failure.clone()));
                 }
-                if matches!(self.serving, Serving::None) {
-                    // Nothing serves, so nobody who waits can be helped by waiting longer.
-                    self.target = starting.target;
-                    while let Some(pending) = self.queue.pop() {
-                        let _ = pending.reply.send(Err(failure.clone()));
-                    }
-                    self.failure = Some(failure);
+                if !matches!(self.serving, Serving::None) {
+                    return;
                 }
+                if let Some(old) = back_to {
+                    tracing::info!(model = old.id, "bringing the former model back");
+                    self.start(Wanted { target: old, waiters: Vec::new() }, None);
+                    return;
+                }
+                // Nothing serves, so nobody who waits can be helped by waiting longer.
+                self.target = target;
+                while let Some(pending) = self.queue.pop() {
+                    let _ = pending.reply.send(Err(failure.clone()));
+                }
+                self.failure = Some(failure);
             }
         }
     }
@@ -528,17 +753,17 @@ impl Actor {
         self.serving = Serving::None;
         self.restarts += 1;
         let lived = self.ready_since.take().map(|since| since.elapsed());
-        if lived.is_some_and(|lived| lived >= SHORT_LIFE) && self.starting.is_none() {
-            self.start(self.target.clone(), Vec::new());
+        if lived.is_some_and(|lived| lived >= SHORT_LIFE) && matches!(self.coming, Coming::Nothing) {
+            self.start(Wanted { target: self.target.clone(), waiters: Vec::new() }, None);
         }
     }
 
     fn publish(&self) {
         self.waiting.store(self.queue.len(), Ordering::Relaxed);
-        let state = match (&self.serving, &self.starting, &self.failure) {
+        let state = match (&self.serving, self.coming.wanted(), &self.failure) {
             (Serving::Idle(worker), _, _) => ready(worker),
             (Serving::Busy { shown, .. }, _, _) => shown.clone(),
-            (Serving::None, Some(starting), _) => ModelState::Loading { model: starting.target.id.clone() },
+            (Serving::None, Some(wanted), _) => ModelState::Loading { model: wanted.target.id.clone() },
             (Serving::None, None, Some(failure)) => {
                 ModelState::Failed { model: self.target.id.clone(), failure: failure.clone() }
             }
@@ -552,7 +777,9 @@ impl Actor {
     }
 
     async fn end(&mut self) {
-        self.starting = None;
+        if let Coming::Ending { future, .. } = std::mem::replace(&mut self.coming, Coming::Nothing) {
+            future.await;
+        }
         if let Serving::Idle(worker) = std::mem::replace(&mut self.serving, Serving::None) {
             worker.end().await;
         }

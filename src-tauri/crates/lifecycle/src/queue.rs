@@ -24,6 +24,8 @@ pub(crate) struct Pending {
     pub(crate) request: Embed,
     pub(crate) lane: Lane,
     pub(crate) arrived: Instant,
+    /// When its caller no longer wants to wait; `None`: ever.
+    pub(crate) deadline: Option<Instant>,
     /// How often it has been sent to a worker that then died.
     pub(crate) lost: u32,
     pub(crate) reply: oneshot::Sender<Result<Answer, Failure>>,
@@ -68,6 +70,23 @@ impl Queue {
     pub(crate) fn drop_abandoned(&mut self) {
         self.query.retain(|pending| !pending.reply.is_closed());
         self.bulk.retain(|pending| !pending.reply.is_closed());
+    }
+
+    /// When the first of those who wait has waited long enough.
+    pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
+        self.query.iter().chain(&self.bulk).filter_map(|pending| pending.deadline).min()
+    }
+
+    /// Removes what has waited long enough.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Vec<Pending> {
+        let expired = |pending: &Pending| pending.deadline.is_some_and(|deadline| deadline <= now);
+        let mut taken = Vec::new();
+        for lane in [&mut self.query, &mut self.bulk] {
+            let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(lane).into_iter().partition(expired);
+            taken.extend(late);
+            lane.extend(rest);
+        }
+        taken
     }
 
     fn lane(&mut self, lane: Lane) -> &mut VecDeque<Pending> {

@@ -16,6 +16,13 @@ use crate::process::{Process, Spawn};
 /// How long a worker may take to end once its socket is closed, before it is killed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Texts of different lengths, so that the shorter one is padded in their batch.
+const SELF_TEST: [&str; 2] =
+    ["Embedbar is ready.", "It embeds texts on this machine, whatever else the machine is doing."];
+
+/// The least cosine between a text's vectors alone and in company: rounding differs, nothing else.
+const SAME: f32 = 0.99;
+
 /// A worker whose model answers.
 pub(crate) struct Worker {
     stream: UnixStream,
@@ -67,39 +74,68 @@ impl Worker {
             Ok(loaded)
         };
         let outcome = timeout(options.load_deadline, loading).await;
-        let loaded = match outcome {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(ExchangeError::Refused(failure))) => return Err(failure),
+        let failure = match outcome {
+            Ok(Ok(loaded)) => {
+                let mut worker = Self { stream, process, target, loaded, load_ms: 0.0, restarts: 0 };
+                match worker.warm_up(options.answer_deadline).await {
+                    Ok(()) => {
+                        worker.load_ms = started.elapsed().as_secs_f64() * 1e3;
+                        return Ok(worker);
+                    }
+                    Err(failure) => {
+                        worker.end().await;
+                        return Err(failure);
+                    }
+                }
+            }
+            Ok(Err(ExchangeError::Refused(failure))) => failure,
             Ok(Err(ExchangeError::Lost(how))) => {
                 let end = timeout(FAREWELL, process.ended()).await.unwrap_or(how);
-                return Err(Failure::new(
+                Failure::new(
                     FailureCode::WorkerFailed,
                     format!("the worker died while it loaded `{}` from `{}` ({end})", target.id, target.path.display()),
                 )
-                .hint("If the system killed it for memory, close something large or choose a smaller model; the log has more."));
+                .hint("If the system killed it for memory, close something large or choose a smaller model; the log has more.")
             }
-            Err(_) => {
-                return Err(Failure::new(
-                    FailureCode::WorkerFailed,
-                    format!("`{}` did not load within {} s", target.id, options.load_deadline.as_secs()),
-                )
-                .hint("The machine may be short of memory; clean up or choose a smaller model."));
-            }
+            Err(_) => Failure::new(
+                FailureCode::WorkerFailed,
+                format!("`{}` did not load within {} s", target.id, options.load_deadline.as_secs()),
+            )
+            .hint("The machine may be short of memory; clean up or choose a smaller model."),
         };
-        let mut worker = Self { stream, process, target, loaded, load_ms: 0.0, restarts: 0 };
-        worker.warm_up(options.answer_deadline).await?;
-        worker.load_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(worker)
+        // What it held is gone before anybody is told: the former model may be about to come back.
+        process.kill();
+        let _ = timeout(FAREWELL, process.ended()).await;
+        Err(failure)
     }
 
+    /// The first texts: they cost what a cold model costs, so that no caller pays it, and they are the self-test. A vector must
+    /// have the width that the worker declared, be finite and not zero, and be the same alone and in company.
     async fn warm_up(&mut self, deadline: Duration) -> Result<(), Failure> {
+        let both = self.try_texts(&SELF_TEST, deadline).await?;
+        let alone = self.try_texts(&SELF_TEST[..1], deadline).await?;
+        let problem = both.iter().chain(&alone).find_map(|vector| unusable(vector, self.loaded.dims)).or_else(|| {
+            let cosine = cosine(&both[0], &alone[0]);
+            (cosine < SAME).then(|| format!("a text's vector depends on what is embedded with it (cosine {cosine:.4})"))
+        });
+        match problem {
+            None => Ok(()),
+            Some(problem) => Err(Failure::new(
+                FailureCode::ModelInvalid,
+                format!("`{}` fails its self-test: {problem}", self.target.id),
+            )
+            .hint("The model's file may be damaged; fetch or convert it again.")),
+        }
+    }
+
+    async fn try_texts(&mut self, texts: &[&str], deadline: Duration) -> Result<Vec<Vec<f32>>, Failure> {
         let request = Embed {
-            texts: vec!["Embedbar is ready.".to_owned()],
+            texts: texts.iter().map(|&text| text.to_owned()).collect(),
             prompt: embedbar_contract::PromptKind::None,
             recipe: self.loaded.generation.recipe,
         };
         match self.exchange(&request, deadline).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => Ok(answer.vectors),
             Err(ExchangeError::Refused(failure)) => Err(failure),
             Err(ExchangeError::Lost(how)) => Err(Failure::new(
                 FailureCode::WorkerFailed,
@@ -156,6 +192,22 @@ impl Worker {
             process.ended().await;
         }
     }
+}
+
+/// What is wrong with a vector, if anything is.
+fn unusable(vector: &[f32], dims: usize) -> Option<String> {
+    if vector.len() != dims {
+        return Some(format!("a vector has {} numbers, not {dims}", vector.len()));
+    }
+    if vector.iter().any(|number| !number.is_finite()) {
+        return Some("a vector holds a NaN or an infinite number".to_owned());
+    }
+    vector.iter().all(|&number| number == 0.0).then(|| "a vector is nothing but zeros".to_owned())
+}
+
+fn cosine(left: &[f32], right: &[f32]) -> f32 {
+    let dot = |left: &[f32], right: &[f32]| left.iter().zip(right).map(|(left, right)| left * right).sum::<f32>();
+    dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
 }
 
 async fn say(stream: &mut UnixStream, header: ToWorker) -> Result<(), ExchangeError> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use embedbar_contract::{BackendName, Failure, FailureCode, Generation, ModelState, Precision, PromptKind, RecipeName};
-use embedbar_lifecycle::{Lane, Lifecycle, Options, Process, Spawn, Spawned, Target};
+use embedbar_lifecycle::{Lane, Lifecycle, Manner, Options, Process, Spawn, Spawned, Target};
 use embedbar_wire::frame::floats_to_bytes;
 use embedbar_wire::worker::{Embed, Embedded, FromWorker, Loaded, ToWorker};
 use embedbar_wire::{Frame, Hello, Role};
@@ -28,7 +28,18 @@ enum Habit {
     Stranger,
     /// Gives fewer numbers than it should.
     CutShort,
+    /// Takes so many milliseconds to load.
+    LoadSlowly(u64),
+    /// Is killed by more than so many texts at once.
+    DieOfMoreThan(usize),
+    /// Gives vectors of nothing but zeros.
+    Zeros,
+    /// Gives a text another vector in company than alone.
+    Fickle,
 }
+
+/// Exchanges that belong to loading.
+const WARM_UP: usize = 2;
 
 #[derive(Default)]
 struct Log {
@@ -117,6 +128,9 @@ fn work_for(mut socket: UnixStream, habit: Habit, log: &Log, work: Duration) -> 
                 Frame::from(FromWorker::Hello(hello)).write(&mut socket)?;
             }
             ToWorker::Load(load) => {
+                if let Habit::LoadSlowly(milliseconds) = habit {
+                    std::thread::sleep(Duration::from_millis(milliseconds));
+                }
                 generation.model = load.model;
                 let answer = if matches!(habit, Habit::RefuseToLoad) {
                     FromWorker::Failed(Failure::new(FailureCode::ModelInvalid, "`x.gguf` is truncated"))
@@ -127,19 +141,23 @@ fn work_for(mut socket: UnixStream, habit: Habit, log: &Log, work: Duration) -> 
                 Frame::from(answer).write(&mut socket)?;
             }
             ToWorker::Embed(request) => {
-                if served > 0 {
+                if served >= WARM_UP {
                     std::thread::sleep(work);
                     log.texts.lock().expect("no test panics while it holds this").extend(request.texts.clone());
                 }
                 match habit {
-                    Habit::DieAt(text) if served == text => return Ok(()),
-                    Habit::Hang if served > 0 => std::thread::sleep(Duration::from_secs(3)),
+                    Habit::DieAt(text) if served == WARM_UP - 1 + text => return Ok(()),
+                    Habit::DieOfMoreThan(texts) if served >= WARM_UP && request.texts.len() > texts => return Ok(()),
+                    Habit::Hang if served >= WARM_UP => std::thread::sleep(Duration::from_secs(3)),
                     _ => {}
                 }
                 served += 1;
                 let mut frame = answer(&request, &generation);
-                if matches!(habit, Habit::CutShort) && served > 1 {
-                    frame.payload.pop();
+                match habit {
+                    Habit::CutShort if served > WARM_UP => drop(frame.payload.pop()),
+                    Habit::Zeros => frame.payload.fill(0),
+                    Habit::Fickle if request.texts.len() > 1 => frame.payload.rotate_left(4),
+                    _ => {}
                 }
                 frame.write(&mut socket)?;
             }
@@ -170,9 +188,13 @@ fn target(id: &str) -> Target {
 }
 
 fn lifecycle(habits: &[Habit], work_ms: u64) -> (Lifecycle, Arc<Log>) {
+    let options = Options { answer_deadline: Duration::from_millis(600), queue_limit: 8, ..Options::default() };
+    lifecycle_with(habits, work_ms, options)
+}
+
+fn lifecycle_with(habits: &[Habit], work_ms: u64, options: Options) -> (Lifecycle, Arc<Log>) {
     let log = Arc::new(Log::default());
     let fakes = Fakes { habits: habits.to_vec(), log: log.clone(), work: Duration::from_millis(work_ms) };
-    let options = Options { answer_deadline: Duration::from_millis(600), queue_limit: 8, ..Options::default() };
     (Lifecycle::start(Arc::new(fakes), target("small"), options), log)
 }
 
@@ -272,7 +294,7 @@ async fn a_worker_of_another_build_is_refused_with_both_versions() {
 async fn the_old_model_serves_on_where_the_new_one_fails() {
     let (lifecycle, _) = lifecycle(&[Habit::Good, Habit::RefuseToLoad], 0);
     ask(&lifecycle, "x", Lane::Query).await.expect("good");
-    lifecycle.activate(target("broken")).await.expect_err("it refuses");
+    lifecycle.activate(target("broken"), Manner::Overlap).await.expect_err("it refuses");
     assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("the old one").generation.model, "small");
 }
 
@@ -294,7 +316,7 @@ async fn a_swap_under_load_answers_every_query_and_mixes_no_generations() {
     });
     for id in ["large", "small", "large"] {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        lifecycle.activate(target(id)).await.expect("good");
+        lifecycle.activate(target(id), Manner::Overlap).await.expect("good");
     }
     let models = load.await.expect("no panic");
     assert_eq!(models.last().map(String::as_str), Some("large"));
@@ -351,4 +373,166 @@ async fn unload_ends_the_worker_and_the_next_query_starts_one_again() {
     lifecycle.stop().await;
     assert_eq!(log.started.load(Ordering::SeqCst), 2);
     assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect_err("stopped").code, FailureCode::Cancelled);
+}
+
+/// Asks one thing after the other until told to stop, and gives the models that answered.
+fn keep_asking(
+    lifecycle: &Lifecycle,
+    stop: &Arc<std::sync::atomic::AtomicBool>,
+) -> tokio::task::JoinHandle<Vec<String>> {
+    let (lifecycle, stop) = (lifecycle.clone(), stop.clone());
+    tokio::spawn(async move {
+        let mut models = Vec::new();
+        while !stop.load(Ordering::SeqCst) {
+            let answer = ask(&lifecycle, &format!("{}", models.len()), Lane::Query).await.expect("no query fails");
+            models.push(answer.generation.model);
+        }
+        models
+    })
+}
+
+#[tokio::test]
+async fn a_swap_that_drains_first_drops_nothing_and_never_holds_two_models() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good], 1);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let askers: Vec<_> = (0..4).map(|_| keep_asking(&lifecycle, &stop)).collect();
+    for round in 0..20 {
+        let id = ["large", "small"][round % 2];
+        let state = lifecycle.activate(target(id), Manner::DrainFirst).await.expect("good");
+        assert!(matches!(state, ModelState::Ready { generation, .. } if generation.model == id));
+        // The model that came answers before the next one comes.
+        assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("good").generation.model, id);
+    }
+    stop.store(true, Ordering::SeqCst);
+    for asker in askers {
+        assert!(!asker.await.expect("no query failed").is_empty());
+    }
+    assert_eq!(log.most_alive.load(Ordering::SeqCst), 1, "two workers lived at once");
+    assert_eq!(log.started.load(Ordering::SeqCst), 21);
+}
+
+#[tokio::test]
+async fn the_old_model_is_brought_back_where_the_new_one_fails_after_the_drain() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good, Habit::RefuseToLoad, Habit::Good], 5);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asker = keep_asking(&lifecycle, &stop);
+    let failure = lifecycle.activate(target("broken"), Manner::DrainFirst).await.expect_err("it refuses");
+    assert_eq!(failure.message, "`x.gguf` is truncated");
+    assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("the old one").generation.model, "small");
+    stop.store(true, Ordering::SeqCst);
+    assert!(asker.await.expect("no query failed").iter().all(|model| model == "small"));
+    assert_eq!((log.started.load(Ordering::SeqCst), log.most_alive.load(Ordering::SeqCst)), (3, 1));
+}
+
+#[tokio::test]
+async fn a_query_that_waits_too_long_for_a_model_is_told_when_to_come_again_and_is_counted() {
+    let options = Options { patience: Duration::from_millis(80), ..Options::default() };
+    let (lifecycle, _) = lifecycle_with(&[Habit::Good, Habit::LoadSlowly(600)], 0, options);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    let swap = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move { lifecycle.activate(target("large"), Manner::DrainFirst).await }
+    });
+    while !matches!(&*lifecycle.state().borrow(), ModelState::Loading { .. }) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let bulk = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move { ask(&lifecycle, "bulk", Lane::Bulk).await }
+    });
+    let failure = ask(&lifecycle, "x", Lane::Query).await.expect_err("it waited long enough");
+    assert_eq!((failure.code, failure.retryable), (FailureCode::Loading, true));
+    assert!(failure.retry_after_seconds.is_some_and(|seconds| (1..=10).contains(&seconds)), "{failure:?}");
+    assert_eq!(lifecycle.expired(), 1);
+    swap.await.expect("no panic").expect("good");
+    bulk.await.expect("no panic").expect("bulk work is patient");
+    assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("good").generation.model, "large");
+}
+
+#[tokio::test]
+async fn the_newest_of_several_swaps_wins_and_the_others_are_told() {
+    for manner in [Manner::Overlap, Manner::DrainFirst] {
+        let (lifecycle, log) =
+            lifecycle(&[Habit::Good, Habit::LoadSlowly(300), Habit::LoadSlowly(300), Habit::Good], 0);
+        ask(&lifecycle, "x", Lane::Query).await.expect("good");
+        let mut swaps = Vec::new();
+        for id in ["a", "b", "c"] {
+            let lifecycle = lifecycle.clone();
+            swaps.push(tokio::spawn(async move { lifecycle.activate(target(id), manner).await }));
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        let outcomes =
+            [swaps.remove(0).await, swaps.remove(0).await, swaps.remove(0).await].map(|it| it.expect("no panic"));
+        assert_eq!(outcomes[0].as_ref().expect_err("replaced").code, FailureCode::Cancelled);
+        assert_eq!(outcomes[1].as_ref().expect_err("replaced").code, FailureCode::Cancelled);
+        assert!(outcomes[2].is_ok());
+        assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("good").generation.model, "c");
+        assert!(log.started.load(Ordering::SeqCst) <= 4);
+    }
+}
+
+#[tokio::test]
+async fn a_drain_is_called_off_by_choosing_the_present_model_again() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good], 150);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    let busy = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move { ask(&lifecycle, "busy", Lane::Query).await }
+    });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let swap = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move { lifecycle.activate(target("large"), Manner::DrainFirst).await }
+    });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    lifecycle.activate(target("small"), Manner::DrainFirst).await.expect("it serves already");
+    assert_eq!(swap.await.expect("no panic").expect_err("called off").code, FailureCode::Cancelled);
+    assert_eq!(busy.await.expect("no panic").expect("good").generation.model, "small");
+    assert_eq!(log.started.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_model_that_fails_its_self_test_never_serves() {
+    for (habit, word) in [(Habit::Zeros, "zeros"), (Habit::Fickle, "depends on")] {
+        let (lifecycle, _) = lifecycle(&[Habit::Good, habit], 0);
+        ask(&lifecycle, "x", Lane::Query).await.expect("good");
+        let failure = lifecycle.activate(target("bad"), Manner::Overlap).await.expect_err("it fails its self-test");
+        assert_eq!(failure.code, FailureCode::ModelInvalid);
+        assert!(failure.message.contains(word), "{failure}");
+        assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("the old one").generation.model, "small");
+    }
+}
+
+#[tokio::test]
+async fn texts_that_kill_a_worker_together_are_answered_in_smaller_batches() {
+    for lane in [Lane::Query, Lane::Bulk] {
+        let (lifecycle, log) = lifecycle(&[Habit::DieOfMoreThan(2)], 0);
+        let texts: Vec<String> = ["a", "bb", "ccc", "dddd", "eeeee"].map(str::to_owned).to_vec();
+        let answer =
+            lifecycle.embed(texts.clone(), PromptKind::None, RecipeName::Native, lane).await.expect("in halves");
+        let wanted: Vec<Vec<f32>> = texts.iter().map(|text| vector(text).to_vec()).collect();
+        assert_eq!(answer.vectors, wanted);
+        assert_eq!(answer.tokens, [1, 2, 3, 4, 5]);
+        assert!(log.started.load(Ordering::SeqCst) > 2);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_has_grown_is_replaced_without_a_dropped_query() {
+    for (manner, most) in [(Manner::Overlap, 3), (Manner::DrainFirst, 1)] {
+        let (lifecycle, log) = lifecycle(&[Habit::Good], 1);
+        ask(&lifecycle, "x", Lane::Query).await.expect("good");
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let asker = keep_asking(&lifecycle, &stop);
+        lifecycle.recycle(manner).await;
+        while log.started.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        ask(&lifecycle, "x", Lane::Query).await.expect("good");
+        stop.store(true, Ordering::SeqCst);
+        asker.await.expect("no query failed");
+        assert!(log.most_alive.load(Ordering::SeqCst) <= most);
+    }
 }

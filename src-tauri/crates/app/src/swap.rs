@@ -1,0 +1,56 @@
+//! Whether the next model may start beside the present one. Nothing here starts or ends anything.
+
+use embedbar_contract::{MemoryReading, Pressure};
+use embedbar_lifecycle::Manner;
+
+/// What a process takes besides its weights: tokenizer, activations, the program itself.
+const BESIDES_WEIGHTS: u64 = 256 << 20;
+
+/// What stays free for the others, as a share of all memory; and at least [`LEAST_RESERVE`].
+const RESERVE: f64 = 0.08;
+
+const LEAST_RESERVE: u64 = 1 << 30;
+
+/// How a model of this size takes the place of the present one. Without a word on memory both are held at once, as long as it
+/// takes: a swap that nobody notices is worth more than a figure that nobody has.
+pub(crate) fn manner(size_bytes: u64, reading: &MemoryReading) -> Manner {
+    let MemoryReading { total_bytes: Some(total), available_bytes: Some(available), .. } = *reading else {
+        return Manner::Overlap;
+    };
+    let reserve = LEAST_RESERVE.max((total as f64 * RESERVE) as u64);
+    let needs = size_bytes + BESIDES_WEIGHTS;
+    let calm = reading.pressure.is_none_or(|pressure| pressure == Pressure::Normal);
+    let fits = available >= needs + reserve;
+    // A model that is small beside the machine is never worth a pause.
+    let small = needs < total / 50;
+    let manner = if (fits && calm) || small { Manner::Overlap } else { Manner::DrainFirst };
+    tracing::info!(needs, available, reserve, ?reading.pressure, ?manner, "how the next model takes its place");
+    manner
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn reading(available: u64, pressure: Pressure) -> MemoryReading {
+        MemoryReading {
+            total_bytes: Some(16 * GIB),
+            available_bytes: Some(available),
+            pressure: Some(pressure),
+            ..MemoryReading::default()
+        }
+    }
+
+    #[test]
+    fn two_models_are_held_at_once_only_where_both_fit() {
+        let four = 4 * GIB;
+        assert_eq!(manner(four, &reading(7 * GIB, Pressure::Normal)), Manner::Overlap);
+        assert_eq!(manner(four, &reading(5 * GIB, Pressure::Normal)), Manner::DrainFirst);
+        assert_eq!(manner(four, &reading(7 * GIB, Pressure::Warn)), Manner::DrainFirst);
+        // MiniLM on a full machine.
+        assert_eq!(manner(24 << 20, &reading(GIB / 2, Pressure::Critical)), Manner::Overlap);
+        assert_eq!(manner(four, &MemoryReading::default()), Manner::Overlap);
+    }
+}

@@ -11,10 +11,11 @@ use embedbar_certify::{
     Certificate, Certifier, CertifyError, Outcome, Phase, Repetition, Verdict, agreement, probes, repeat,
 };
 use embedbar_contract::{PromptKind, RecipeName};
-use embedbar_convert::{ConvertError, Format, Job, Package, System, TargetPrecision};
+use embedbar_convert::{ConvertError, Format, Job, Package, Summary, System, TargetPrecision};
 use embedbar_engine::{ComputeUnit, Engine};
 use embedbar_tests::checkpoint;
 use embedbar_tests::program::checkout;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 
@@ -290,4 +291,79 @@ fn a_package_is_compared_again_by_what_runs_it_once() {
     let unfit = again();
     assert!(matches!(&unfit.verdict, Verdict::Quarantined(reason) if reason.contains("below the floor of 0.9999")));
     assert!(known(&again(), &unfit), "a unit that is not fit stays so until the package or the system changes");
+}
+
+/// The checkpoint in `source` with the weights of a package in the place of its own, in single precision, in `folder`.
+fn with_the_weights_of(package: &embedbar_mil::Package, summary: &Summary, source: &Path, folder: &Path) {
+    let file = fs::read(source.join("model.safetensors")).expect("it can be read");
+    let theirs = SafeTensors::deserialize(&file).expect("it is one");
+    let mut numbers: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for (name, tensor) in theirs.tensors() {
+        assert_eq!(tensor.dtype(), Dtype::F32, "the small checkpoints are in single precision");
+        numbers.insert(name, (tensor.shape().to_vec(), tensor.data().to_vec()));
+    }
+    for tensor in &summary.tensors {
+        let weight = package.weight(&tensor.name).expect("the package has it");
+        let mut expanded = vec![0.0; weight.shape().iter().product()];
+        weight.read(0, &mut expanded).expect("it can be read");
+        let (_, bytes) = numbers.get_mut(&tensor.source).expect("the source has it");
+        let expanded: Vec<u8> = expanded.iter().flat_map(|number| number.to_le_bytes()).collect();
+        // A table of positions ends in the package where its longest text ends.
+        assert!(expanded.len() == bytes.len() || tensor.part.contains("position"), "{}", tensor.part);
+        bytes[..expanded.len()].copy_from_slice(&expanded);
+    }
+    let numbers: Vec<_> = numbers.into_iter().collect();
+    let views = numbers.iter().map(|(name, (shape, bytes))| {
+        (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).expect("as many bytes as before"))
+    });
+    safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).expect("it can be written");
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "modules.json", "sentence_bert_config.json"]
+    {
+        fs::copy(source.join(name), folder.join(name)).expect("it can be copied");
+    }
+    fs::create_dir(folder.join("1_Pooling")).expect("it can be made");
+    fs::copy(source.join("1_Pooling/config.json"), folder.join("1_Pooling/config.json")).expect("it can be copied");
+}
+
+/// The engine shares neither encoders nor weights' readers with the interpreter, and nothing with the writer.
+#[test]
+fn a_package_computes_what_its_own_weights_say() {
+    for (model, recipe) in
+        [("bert-small", RecipeName::Native), ("qwen3-small", RecipeName::Native), ("qwen3-small", RecipeName::Papr)]
+    {
+        let source = checkout().join("tests/truth").join(model);
+        for (precision, system) in [
+            (TargetPrecision::Fp16, System::MacOs13),
+            (TargetPrecision::Int8, System::MacOs14),
+            (TargetPrecision::FourBit, System::MacOs14),
+            (TargetPrecision::FourBit, System::MacOs15),
+        ] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let target = folder.path().join("model.mlpackage");
+            let kind = match recipe {
+                RecipeName::Native => Package::native(system),
+                RecipeName::Papr => Package::papr(system),
+            };
+            let job = package(&source, target.clone(), precision, kind);
+            let summary = embedbar_convert::convert(&job, &mut |_| GO_ON).expect("it is converted");
+            let made = embedbar_mil::Package::open(&target).expect("it opens");
+            let expanded = folder.path().join("expanded");
+            fs::create_dir(&expanded).expect("it can be made");
+            with_the_weights_of(&made, &summary, &source, &expanded);
+            let texts = probes();
+            let vectors = |path: &Path| {
+                let mut engine = Engine::open("model", path).expect("it opens");
+                engine.embed(&texts[..8], PromptKind::None, recipe).expect("it embeds").vectors.concat()
+            };
+            let pairs = vectors(&target).into_iter().zip(vectors(&expanded));
+            let most = pairs.map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0_f32, f32::max);
+            assert!(most < 1e-4, "{model}, {recipe:?}, {precision:?}, {system:?}: {most:e}");
+            // Against the source itself, half precision loses little.
+            if precision == TargetPrecision::Fp16 {
+                let pairs = vectors(&target).into_iter().zip(vectors(&source));
+                let most = pairs.map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0_f32, f32::max);
+                assert!(most < 1e-3, "{model}, {recipe:?}: {most:e}");
+            }
+        }
+    }
 }

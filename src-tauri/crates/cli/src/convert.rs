@@ -134,6 +134,12 @@ fn report(
     for note in notes(summary) {
         eprintln!("note: {note}");
     }
+    let made: Vec<PathBuf> = summary.packages.iter().map(|package| package.path.clone()).collect();
+    // A GGUF file has one name.
+    let left = if made.is_empty() { Vec::new() } else { embedbar_convert::left_over(&job.target, &made) };
+    for path in left {
+        eprintln!("note: `{}` is from an earlier conversion to this name and was left as it is", path.display());
+    }
     Ok(())
 }
 
@@ -181,6 +187,12 @@ pub(crate) fn notes(summary: &Summary) -> Vec<String> {
              `--chunks auto` makes packages that it takes",
             output::memory_bytes(Some(NEURAL_ENGINE_BYTES))
         ));
+    }
+    if summary.packages.iter().any(|package| package.chunk.is_some()) {
+        notes.push(
+            "the packages are parts of one model, for programs that run them one after the other; Embedbar does not do that yet"
+                .to_owned(),
+        );
     }
     match summary.sharing {
         Some(Sharing::Copied) => notes.push(

@@ -47,4 +47,4 @@ pub use package::NEURAL_ENGINE_BYTES;
 pub use package::architecture::{Activation, Architecture, Bert, Qwen3};
 pub use source::Source;
 pub use stream::BLOCK_BYTES;
-pub use targets::Lengths;
+pub use targets::{Lengths, left_over};

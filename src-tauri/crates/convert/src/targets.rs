@@ -1,8 +1,11 @@
 //! Which packages a conversion makes: for which lengths, and by which names.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+
+use crate::output::folder_of;
 
 /// Lengths of texts, each of them once, and at least one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -86,6 +89,19 @@ pub(crate) fn is_named_for(name: &OsStr, target: &Path) -> bool {
     named && name.extension() == Some(OsStr::new("mlpackage"))
 }
 
+/// What lies beside `target` by a name that a conversion to it may make, and is not among what was `made`: packages of other
+/// lengths or of another number of chunks, left by an earlier conversion. They are the user's, so nobody removes them.
+pub fn left_over(target: &Path, made: &[PathBuf]) -> Vec<PathBuf> {
+    let folder = folder_of(target);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let named =
+        entries.filter(|entry| is_named_for(&entry.file_name(), target)).map(|entry| folder.join(entry.file_name()));
+    let mut found: Vec<PathBuf> =
+        named.filter(|path| !made.iter().any(|made| made.file_name() == path.file_name())).collect();
+    found.sort();
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +130,18 @@ mod tests {
             assert_eq!(path, Path::new(name));
             assert!(is_named_for(path.file_name().expect("a name"), Path::new("some/x.y.mlpackage")));
         }
+    }
+
+    #[test]
+    fn packages_of_an_earlier_conversion_are_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["x-1of2.mlpackage", "x-2of2.mlpackage", "x-1of3.mlpackage", "x-64.mlpackage", "y-1of2.mlpackage"] {
+            fs::create_dir(folder.path().join(name)).expect("it can be made");
+        }
+        let at = |name: &str| folder.path().join(name);
+        let made = ["x-1of2.mlpackage", "x-2of2.mlpackage"].map(at);
+        let left = left_over(&at("x.mlpackage"), &made);
+        assert_eq!(left, ["x-1of3.mlpackage", "x-64.mlpackage"].map(at));
     }
 
     #[test]

@@ -191,12 +191,16 @@ hint: string | null,
 /**
  * Whether the same request may succeed later without anything being changed.
  */
-retryable: boolean, };
+retryable: boolean, 
+/**
+ * When to try again, in whole seconds, where that is known.
+ */
+retry_after_seconds?: number, };
 
 /**
  * A stable name for what went wrong; the interface decides on it, people read [`Failure::message`].
  */
-export type FailureCode = "invalid_request" | "not_found" | "model_invalid" | "model_unsupported" | "worker_failed" | "overloaded" | "cancelled" | "io" | "owner_mismatch" | "internal";
+export type FailureCode = "invalid_request" | "not_found" | "model_invalid" | "model_unsupported" | "worker_failed" | "overloaded" | "loading" | "cancelled" | "io" | "owner_mismatch" | "internal";
 
 /**
  * A folder that is indexed.

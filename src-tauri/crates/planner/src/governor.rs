@@ -625,7 +625,7 @@ impl Governor {
             return;
         }
         let pinned = resident.is_some_and(|resident| resident.pinned);
-        let down = if pinned || !tick.wishes.steps_by_itself() { None } else { down(tick.plan, candidate) };
+        let down = if pinned || !tick.wishes.steps_by_itself() { None } else { down(tick, candidate) };
         if let Some((to, why)) = down {
             let step = Step { from: active, to };
             self.step(tick, &step, Action::StepDown(step.clone()), (cause, &why), events);
@@ -641,7 +641,7 @@ impl Governor {
             let why = if pinned {
                 "it is pinned"
             } else if tick.wishes.steps_by_itself() {
-                "nothing smaller that is ready and allowed would help"
+                "nothing that is ready and allowed takes noticeably less"
             } else {
                 "its precision was chosen explicitly"
             };
@@ -722,11 +722,18 @@ impl Governor {
     }
 }
 
-/// What takes less than `active` and may replace it by itself, and why it was taken.
-pub(crate) fn down(plan: &Plan, active: &Candidate) -> Option<(Place, String)> {
+/// What takes noticeably less than `active` and may replace it by itself, and the plan's sentence about it.
+fn down(tick: &Tick, active: &Candidate) -> Option<(Place, String)> {
+    let total = tick.reading.memory.total_bytes.unwrap_or(0);
+    step_down(tick.plan, active, (total as f64 * tick.thresholds.least_relief_share) as u64)
+}
+
+/// What takes at least `least_relief` bytes less than `active` and may replace it by itself.
+pub(crate) fn step_down(plan: &Plan, active: &Candidate, least_relief: u64) -> Option<(Place, String)> {
     let present = &plan.candidates[plan.rank(active)?];
     let local = |judged: &Judged| (Place::Local(judged.candidate.clone()), judged.sentence.clone());
-    let less = |judged: &&Judged| judged.ready && judged.needs_bytes < present.needs_bytes;
+    let at_most = present.needs_bytes.checked_sub(least_relief.max(1))?;
+    let less = |judged: &&Judged| judged.ready && judged.needs_bytes <= at_most;
     let narrower =
         |judged: &&Judged| judged.candidate.model == active.model && judged.candidate.precision > active.precision;
     let fits = |judged: &&Judged| judged.verdict == Verdict::Fits;

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use embedbar_catalog::{Catalogue, Entry};
 use embedbar_contract::{MemoryReading, Precision, Pressure};
 
-use crate::governor::down;
+use crate::governor::step_down;
 use crate::{
     Artefact, Candidate, Choice, Form, History, Place, Plan, Present, Reading, Standing, System, Thresholds, Wishes,
     plan,
@@ -92,7 +92,8 @@ fn under_pressure(entry: &Entry, total_gb: u64, loaded: Option<(Candidate, u64)>
     let total = total_gb * GIB;
     let mut short_of_memory = reading(total, total * LEFT_UNDER_PRESSURE / 100, Pressure::Warn);
     short_of_memory.present = Some(Present { candidate: candidate.clone(), held_bytes });
-    match down(&decide(entry, &short_of_memory), &candidate) {
+    let least_relief = (total as f64 * Thresholds::default().least_relief_share) as u64;
+    match step_down(&decide(entry, &short_of_memory), &candidate, least_relief) {
         Some((Place::Local(narrower), _)) => short(&narrower),
         Some((Place::Remote, _)) | None => format!("{} stays", candidate.precision),
     }

@@ -19,6 +19,8 @@ pub struct Thresholds {
     pub step_up_margin_bytes: u64,
     /// Room to spare that a step up wants, as a share of what it needs.
     pub step_up_margin_share: f64,
+    /// What a step down has to give back, as a share of all memory: other vectors are not worth less.
+    pub least_relief_share: f64,
 }
 
 impl Default for Thresholds {
@@ -32,6 +34,7 @@ impl Default for Thresholds {
             swap_out_bytes_per_second: 1_048_576.0,
             step_up_margin_bytes: 512 << 20,
             step_up_margin_share: 0.1,
+            least_relief_share: 0.01,
         }
     }
 }

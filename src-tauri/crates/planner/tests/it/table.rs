@@ -108,6 +108,14 @@ fn under_pressure_something_narrower_is_taken_where_there_is_anything() {
 }
 
 #[test]
+fn the_bundled_model_is_not_replaced_for_the_few_megabytes_that_it_would_give_back() {
+    for mac in MACS {
+        let [_, docker, pressed] = row(mac, "all-MiniLM-L6-v2");
+        assert_eq!(pressed, format!("{} stays", docker.split(',').next().unwrap_or_default()), "{mac}");
+    }
+}
+
+#[test]
 fn the_table_says_what_it_is() {
     let page = readme_table();
     assert!(page.contains("None of it ran on\na Mac.") && page.contains("16 GB: 4.5 and 11.0 GB"));

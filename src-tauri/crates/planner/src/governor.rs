@@ -625,7 +625,8 @@ impl Governor {
             return;
         }
         let pinned = resident.is_some_and(|resident| resident.pinned);
-        let down = if pinned || !tick.wishes.steps_by_itself() { None } else { down(tick, candidate) };
+        // Where the precision was chosen explicitly, the plan refuses all others and the remote endpoint.
+        let down = if pinned { None } else { down(tick, candidate) };
         if let Some((to, why)) = down {
             let step = Step { from: active, to };
             self.step(tick, &step, Action::StepDown(step.clone()), (cause, &why), events);

@@ -1,5 +1,6 @@
 //! The governor: each rule by itself, then whole days of simulated machines.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use embedbar_contract::Precision::{self, FourBit, Fp16, Int8};
@@ -10,6 +11,8 @@ use embedbar_planner::{
     Place, Plan, PrecisionWish, Present, Purpose, QuerySeen, Reading, Standing, Step, System, Thresholds, Tick, Wishes,
     plan,
 };
+
+use proptest::prelude::*;
 
 use crate::machines::{candidate, entry, gb, gguf, ggufs};
 
@@ -519,7 +522,10 @@ fn each_measure_has_its_effect_measured() {
 /// Plays a trace with a model, starting with what the plan chooses; gives the precisions that answered, with their
 /// times.
 fn day(name: &str, model: &'static str, scale_to_widest: bool) -> (Rig, Vec<(u64, Precision)>) {
-    let trace = Trace::builtin(name).expect("it is there");
+    play(Trace::builtin(name).expect("it is there"), model, scale_to_widest)
+}
+
+fn play(trace: &Trace, model: &'static str, scale_to_widest: bool) -> (Rig, Vec<(u64, Precision)>) {
     let mut rig = Rig::new(&[model], ggufs(model));
     let mut machine = TraceMachine::new(trace.clone());
     if scale_to_widest {
@@ -581,6 +587,35 @@ fn an_8_gb_mac_that_is_short_by_itself_gets_down_to_4_bits_and_up_again_in_the_e
     let (_, answered) = day("8gb-browser", "qwen3-0.6b", false);
     assert_eq!(precisions(&answered).iter().max(), Some(&FourBit), "{answered:?}");
     assert!(answered.last().is_some_and(|(at, last)| *at > 1860 + 300 && *last < FourBit), "{answered:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn on_no_day_does_it_flap(uses in prop::collection::vec((1_u64..900, 3_u64..15), 2..12)) {
+        // What the others use moves from one level to the next, anything from idle to more than there is room for.
+        let mut text = "total 16 GB\n0 4 normal 0\n".to_owned();
+        let mut at = 0;
+        for (lasting, used) in uses {
+            at += lasting;
+            let _ = writeln!(text, "{at} {used} normal 0");
+        }
+        let (rig, _) = play(&Trace::parse(&text).expect("it is good"), "qwen3-4b", false);
+        let mut down_at: Option<Duration> = None;
+        for event in &rig.events {
+            match event {
+                Event::Act { at, action: Action::StepDown(_), .. } => down_at = Some(*at),
+                Event::Act { at, action: Action::StepUp(_), reason, .. } => {
+                    // Five minutes until batches are full again, then five more.
+                    let calm = down_at.map(|down| at.saturating_sub(down));
+                    prop_assert!(calm.is_none_or(|calm| calm >= s(600)), "{} after {:?}", reason, calm);
+                    prop_assert!(reason.contains(": fits): it has been calm for"), "{}", reason);
+                }
+                Event::Act { .. } | Event::Effect(_) => {}
+            }
+        }
+    }
 }
 
 #[test]

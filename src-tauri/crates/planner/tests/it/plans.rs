@@ -365,6 +365,18 @@ fn a_step_up_wants_room_to_spare_and_a_stay_does_not() {
 }
 
 #[test]
+fn what_is_better_and_takes_less_needs_no_room_to_spare() {
+    // FP16 on the processor gives way to INT8, which is preferred there and smaller, and can never make it come back.
+    let wide = candidate("qwen3-4b", Fp16, Backend::Cpu);
+    let machine = holding(reading(System::Linux, 64.0, 1.6), wide, 7.8);
+    // 9.4 GB of room, 5.12 GB reserve, 4.2 GB for INT8: 0.1 GB to spare.
+    assert_eq!(
+        chosen(&planned(&Wishes::default(), "qwen3-4b", &ggufs("qwen3-4b"), &machine)),
+        Some((Int8, Backend::Cpu))
+    );
+}
+
+#[test]
 fn on_a_simulated_mac_the_processor_has_core_mls_ladder_and_on_linux_packages_are_refused() {
     let artefacts = everything("minilm");
     let simulated = planned(&Wishes::default(), "minilm", &artefacts, &reading(System::SimulatedMac, 32.0, 20.0));

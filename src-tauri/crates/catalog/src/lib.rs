@@ -1,0 +1,24 @@
+//! The known embedding models, and what each of them needs in memory.
+//!
+//! One file a model, `models/*.toml`, becomes part of the program when it is built ([`Catalogue::builtin`]). A file
+//! says where the model comes from, its shapes and its recipe. No size is typed in: parameters and bytes follow from
+//! the shapes ([`Architecture::weights_bytes`]), with the types that this project's converter stores matrices in, and
+//! the parameters that a file names are only compared with what its shapes give.
+//!
+//! [`Entry::footprint`] estimates what a model takes while it runs and while it is loaded; [`Footprint::corrected`]
+//! puts what was measured on this machine in its place. An unknown model whose header was read gets the same arithmetic
+//! through [`Architecture`].
+//!
+//! What is not here: files on disk, downloads, any reading of the machine, any decision.
+
+mod architecture;
+mod catalogue;
+mod entry;
+mod error;
+mod footprint;
+
+pub use architecture::{Architecture, Bert, Qwen3, Storage, XlmRoberta};
+pub use catalogue::Catalogue;
+pub use entry::{Entry, PinnedFile, Pooling, Recipe, SourceWeights};
+pub use error::CatalogError;
+pub use footprint::{Engine, Footprint, SPECIALISING_BYTES, Workload};

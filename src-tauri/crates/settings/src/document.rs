@@ -530,7 +530,12 @@ impl Parser<'_> {
             Ok(text) => text,
             Err(error) => std::str::from_utf8(&most[..error.valid_up_to()]).unwrap_or_default(),
         };
-        Some(valid.chars().next().map_or((char::REPLACEMENT_CHARACTER, 1), |character| (character, character.len_utf8())))
+        Some(
+            valid
+                .chars()
+                .next()
+                .map_or((char::REPLACEMENT_CHARACTER, 1), |character| (character, character.len_utf8())),
+        )
     }
 
     /// Some bytes as Python sees them: every newline is `\n`.

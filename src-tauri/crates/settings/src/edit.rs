@@ -107,10 +107,10 @@ pub fn set(document: &Document, name: &str, value: &str) -> Result<Vec<Edit>, Se
 /// The edits that make every binding of a name a comment; none where there is none.
 pub fn comment_out(document: &Document, name: &str) -> Vec<Edit> {
     let lines = document.lines().iter();
-    lines.filter(|line| matches!(&line.content, Content::Binding(it) if it.name == name)).flat_map(|line| {
-        comment_out_line(document, line)
-    })
-    .collect()
+    lines
+        .filter(|line| matches!(&line.content, Content::Binding(it) if it.name == name))
+        .flat_map(|line| comment_out_line(document, line))
+        .collect()
 }
 
 /// The edits that make a statement a comment, each of its lines.
@@ -187,7 +187,9 @@ fn shown_lines(document: &Document) -> Vec<ShownLine> {
         .map(|line| {
             let bytes = document.bytes()[line.span.clone()].to_vec();
             let secret = match &line.content {
-                Content::Binding(Binding { name, value: Some(value), .. }) if is_secret(name) => Some(value.span.clone()),
+                Content::Binding(Binding { name, value: Some(value), .. }) if is_secret(name) => {
+                    Some(value.span.clone())
+                }
                 // A comment or a line that nobody can read may hide a secret that was commented out or mistyped.
                 Content::Comment | Content::Unparsed(_) => hidden_secret(document, line.span.clone()),
                 _ => None,
@@ -270,7 +272,9 @@ pub(crate) fn quoted(value: &str, before: Quote) -> Result<String, &'static str>
 /// Whether every reader of such files takes these characters for themselves, without quotes.
 pub(crate) fn is_plain(value: &str) -> bool {
     !value.is_empty()
-        && value.chars().all(|it| it.is_alphanumeric() || matches!(it, '_' | '.' | '/' | ':' | '@' | '%' | '+' | ',' | '-' | '='))
+        && value
+            .chars()
+            .all(|it| it.is_alphanumeric() || matches!(it, '_' | '.' | '/' | ':' | '@' | '%' | '+' | ',' | '-' | '='))
 }
 
 /// Whether python-dotenv and a shell read it alike between single quotes.

@@ -60,7 +60,9 @@ pub enum SettingsError {
         reason: &'static str,
     },
     /// Edits that overlap or lie outside of the file.
-    #[error("the edits do not fit the file of {bytes} bytes: {span_start}..{span_end} overlaps another one or lies outside")]
+    #[error(
+        "the edits do not fit the file of {bytes} bytes: {span_start}..{span_end} overlaps another one or lies outside"
+    )]
     EditsDoNotFit {
         /// The size of the file.
         bytes: usize,
@@ -108,10 +110,13 @@ impl From<SettingsError> for Failure {
             SettingsError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 (FailureCode::NotFound, "Check the path, or choose another `.env` with `embedbar env use PATH`.")
             }
-            SettingsError::Io { .. } => {
-                (FailureCode::Io, "Check that it is yours, that its folder can be written to and that the disk is not full.")
+            SettingsError::Io { .. } => (
+                FailureCode::Io,
+                "Check that it is yours, that its folder can be written to and that the disk is not full.",
+            ),
+            SettingsError::NotAFile { .. } => {
+                (FailureCode::InvalidRequest, "Give the path of a file, such as `project/.env`.")
             }
-            SettingsError::NotAFile { .. } => (FailureCode::InvalidRequest, "Give the path of a file, such as `project/.env`."),
             SettingsError::TooLarge { .. } => (FailureCode::InvalidRequest, "Choose a file with settings, one a line."),
             SettingsError::Changed { .. } => (FailureCode::InvalidRequest, "Look at it again and repeat what you did."),
             SettingsError::Broken { .. } => {
@@ -120,13 +125,16 @@ impl From<SettingsError> for Failure {
             SettingsError::CannotBeWritten { .. } => {
                 (FailureCode::InvalidRequest, "Write the line in an editor, or use another value.")
             }
-            SettingsError::EditsDoNotFit { .. } => (FailureCode::Internal, "This is a bug in Embedbar; the file was not touched."),
+            SettingsError::EditsDoNotFit { .. } => {
+                (FailureCode::Internal, "This is a bug in Embedbar; the file was not touched.")
+            }
             SettingsError::NewerStore { .. } => {
                 (FailureCode::OwnerMismatch, "Start the newer Embedbar, or choose another folder with `--home DIR`.")
             }
-            SettingsError::DamagedStore { .. } => {
-                (FailureCode::Io, "Delete it: nothing is lost but what you once approved or chose, and you are asked again.")
-            }
+            SettingsError::DamagedStore { .. } => (
+                FailureCode::Io,
+                "Delete it: nothing is lost but what you once approved or chose, and you are asked again.",
+            ),
             SettingsError::PathNotUtf8 { .. } => (FailureCode::InvalidRequest, "Give its folder another name."),
         };
         let message = match &error {

@@ -132,7 +132,7 @@ pub(crate) fn read_limited(path: &Path) -> Result<(Vec<u8>, u32), SettingsError>
         return Err(SettingsError::NotAFile { path: path.to_owned() });
     }
     let mut bytes = Vec::new();
-    file.by_ref().take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(SettingsError::io("read", path))?;
+    (&mut file).take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(SettingsError::io("read", path))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(SettingsError::TooLarge { path: path.to_owned(), bytes: metadata.len() });
     }
@@ -178,7 +178,9 @@ fn sweep(folder: &Path, prefix: &str) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let ours = name.to_string_lossy().starts_with(prefix) && name.to_string_lossy().ends_with(".tmp");
-        let age = || entry.metadata().and_then(|it| it.modified()).ok().and_then(|it| SystemTime::now().duration_since(it).ok());
+        let age = || {
+            entry.metadata().and_then(|it| it.modified()).ok().and_then(|it| SystemTime::now().duration_since(it).ok())
+        };
         if ours && age().is_some_and(|age| age > LEFT_OVER) {
             let _left_for_next_time = fs::remove_file(entry.path());
         }
@@ -204,7 +206,8 @@ pub(crate) fn read_store<Content: DeserializeOwned>(path: &Path, known: u64) -> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(SettingsError::io("read", path)(error)),
     };
-    let damaged = |error: serde_json::Error| SettingsError::DamagedStore { path: path.to_owned(), reason: error.to_string() };
+    let damaged =
+        |error: serde_json::Error| SettingsError::DamagedStore { path: path.to_owned(), reason: error.to_string() };
     let OnlyVersion { version: found } = serde_json::from_slice(&bytes).map_err(damaged)?;
     if found > known {
         return Err(SettingsError::NewerStore { path: path.to_owned(), found, known });
@@ -214,7 +217,11 @@ pub(crate) fn read_store<Content: DeserializeOwned>(path: &Path, known: u64) -> 
 }
 
 /// Writes a versioned JSON store that only its owner can read.
-pub(crate) fn write_store<Content: Serialize>(path: &Path, version: u64, content: Content) -> Result<(), SettingsError> {
+pub(crate) fn write_store<Content: Serialize>(
+    path: &Path,
+    version: u64,
+    content: Content,
+) -> Result<(), SettingsError> {
     let mut json = serde_json::to_vec_pretty(&Versioned { version, content })
         .map_err(|error| SettingsError::DamagedStore { path: path.to_owned(), reason: error.to_string() })?;
     json.push(b'\n');

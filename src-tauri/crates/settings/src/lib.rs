@@ -39,8 +39,8 @@ pub use followed::Followed;
 pub use lint::{Code, Finding, Fix, Fixed, Severity, fix_all, lint};
 pub use secret::{Secret, is_secret, shown};
 pub use settings::{
-    BackendWish, ComputeUnits, Difference, Fallback, IdleWish, LastGood, Layers, ModelWish, Offered, Origin, Problem, Remote,
-    Resolved, SdkReading, Settings, Wish, differences, resolve,
+    BackendWish, ComputeUnits, Difference, Fallback, IdleWish, LastGood, Layers, ModelWish, Offered, Origin, Problem,
+    Remote, Resolved, SdkReading, Settings, Wish, differences, resolve,
 };
 pub use trust::{Trust, Verdict};
 pub use variables::variables_table;

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::document::{Binding, Breakage, Content, Document, Line, Quote, Unparsed, UnparsedReason, Value};
-use crate::edit::{self, Edit, apply, comment_out, comment_out_line, fits_single_quotes, is_plain, keeps_all_but, quoted};
+use crate::edit::{
+    self, Edit, apply, comment_out, comment_out_line, fits_single_quotes, is_plain, keeps_all_but, quoted,
+};
 use crate::python;
 use crate::secret::{is_secret, shown};
 use crate::settings::{absolute, is_among, looks_like_a_path};
@@ -230,7 +232,8 @@ pub fn lint(document: &Document, world: &dyn World) -> Vec<Finding> {
     let may_swallow = document.lines().iter().any(|line| {
         matches!(&line.content, Content::Unparsed(Unparsed { reason: UnparsedReason::UnfinishedQuote, .. }))
     });
-    let mut lint = Lint { document, written: Written::of(document), counting, may_swallow, world, findings: Vec::new() };
+    let mut lint =
+        Lint { document, written: Written::of(document), counting, may_swallow, world, findings: Vec::new() };
     lint.whole_file();
     lint.secrets();
     lint.duplicates();
@@ -258,7 +261,8 @@ pub fn fix_all(document: &Document, world: &dyn World, least: Severity) -> Fixed
                 continue;
             }
             // What collides with another mend has its turn in the next round, if it is still there.
-            if edits.len() >= MOST_EDITS || fix.edits.iter().any(|edit| edits.iter().any(|other| other.collides(edit))) {
+            if edits.len() >= MOST_EDITS || fix.edits.iter().any(|edit| edits.iter().any(|other| other.collides(edit)))
+            {
                 continue;
             }
             edits.extend(fix.edits.iter().cloned());
@@ -352,7 +356,8 @@ impl<'a> Lint<'a> {
                            the first name, which is then not set. Save it as UTF-8 without a byte order mark.";
             let edits = vec![Edit::new(0..self.document.text_start(), "")];
             // Two of them would leave a name that begins with the second one.
-            let fix = keeps_all_but(self.document, &edits, &[]).then(|| mend("Remove the byte order mark".to_owned(), edits));
+            let fix =
+                keeps_all_but(self.document, &edits, &[]).then(|| mend("Remove the byte order mark".to_owned(), edits));
             self.find(Code::ByteOrderMark, 1, message, fix);
         }
     }
@@ -362,7 +367,9 @@ impl<'a> Lint<'a> {
         let secrets: Vec<(usize, &str)> = self
             .document
             .bindings()
-            .filter(|(_, binding)| is_secret(&binding.name) && binding.value.as_ref().is_some_and(|it| !it.text.is_empty()))
+            .filter(|(_, binding)| {
+                is_secret(&binding.name) && binding.value.as_ref().is_some_and(|it| !it.text.is_empty())
+            })
             .map(|(line, binding)| (line, binding.name.as_str()))
             .collect();
         let Some(&(line, first)) = secrets.first() else { return };
@@ -518,7 +525,8 @@ impl<'a> Lint<'a> {
             Reader::Embedbar => "as if it were not written".to_owned(),
             _ => format!("as {counts_as}"),
         };
-        let message = format!("`{name}={text}` is neither true nor false and counts {counts}. Write `true` or `false`.");
+        let message =
+            format!("`{name}={text}` is neither true nor false and counts {counts}. Write `true` or `false`.");
         // Blanks in quotes are the one mistake of which the meaning is certain.
         let meant = text.trim_matches(python::is_space);
         let fix = match (python::is_true(meant), python::is_false(meant)) {
@@ -537,13 +545,15 @@ impl<'a> Lint<'a> {
                 "PAPR_ONDEVICE_SIMILARITY_THRESHOLD" => "the first search of the branch `development-coreml` ends",
                 _ => "the script that reads it ends",
             };
-            let message = format!("`{name}={text}` is no number: {when} with a ValueError. Write a number such as {default}.");
+            let message =
+                format!("`{name}={text}` is no number: {when} with a ValueError. Write a number such as {default}.");
             let fix = self.set(name, default, format!("Write the default: `{name}={default}`"));
             return self.find(Code::CrashesSdk, line, message, fix);
         }
         let who = if variable.reader == Reader::Embedbar { "Embedbar" } else { "the SDK" };
-        let message =
-            format!("`{name}={text}` is not a number that can be used: {who} takes its default ({default}) without a word.");
+        let message = format!(
+            "`{name}={text}` is not a number that can be used: {who} takes its default ({default}) without a word."
+        );
         let fix = self.comment_out(name);
         self.find(Code::NotANumber, line, message, fix);
     }
@@ -554,7 +564,8 @@ impl<'a> Lint<'a> {
             return;
         }
         if text == "~" || text.starts_with("~/") {
-            let expanded = self.world.home().map(|home| home.join(text.trim_start_matches('~').trim_start_matches('/')));
+            let expanded =
+                self.world.home().map(|home| home.join(text.trim_start_matches('~').trim_start_matches('/')));
             let message = format!(
                 "`{name}={text}`: nobody puts your home folder in the place of `~` here; it is a folder called `~`. Write the whole \
                  path."
@@ -567,7 +578,8 @@ impl<'a> Lint<'a> {
         if is_model && !self.world.exists(&path) {
             return self.missing_model(line, name, &path);
         }
-        if Path::new(text).is_relative() && matches!(name, "PAPR_COREML_MODEL" | "PAPR_CHROMADB_PATH" | "PAPR_LOG_FILE") {
+        if Path::new(text).is_relative() && matches!(name, "PAPR_COREML_MODEL" | "PAPR_CHROMADB_PATH" | "PAPR_LOG_FILE")
+        {
             let message = format!(
                 "`{name}={text}` depends on the folder in which a program is started; Embedbar takes the folder of this file: \
                  `{}`. Write the whole path.",
@@ -637,7 +649,9 @@ impl<'a> Lint<'a> {
         };
         let (message, fix) = match meant {
             Some((right, taken)) if taken.iter().all(|it| self.document.binding(it).is_none()) => (
-                format!("Nothing reads `{name}`, though it is documented. The name that is read is `{right}`. Rename it."),
+                format!(
+                    "Nothing reads `{name}`, though it is documented. The name that is read is `{right}`. Rename it."
+                ),
                 self.rename(name, right),
             ),
             Some((right, _)) => (
@@ -721,7 +735,9 @@ impl<'a> Lint<'a> {
     fn inline_comment(&mut self, line: &Line, binding: &Binding, comment: Range<usize>) {
         let name = &binding.name;
         let older = match &binding.value {
-            Some(value) if value.text.is_empty() && value.quote == Quote::None => ", and so do python-dotenv 1.2.1 and older",
+            Some(value) if value.text.is_empty() && value.quote == Quote::None => {
+                ", and so do python-dotenv 1.2.1 and older"
+            }
             _ => "",
         };
         let message = format!(
@@ -815,8 +831,9 @@ impl<'a> Lint<'a> {
             let fix = single();
             self.find(Code::QuotedValue, line, message, fix);
         } else if lines {
-            let message =
-                format!("The value of `{name}` goes over several lines; `docker --env-file` reads each as a line of its own.");
+            let message = format!(
+                "The value of `{name}` goes over several lines; `docker --env-file` reads each as a line of its own."
+            );
             self.find(Code::QuotedValue, line, message, None);
         }
     }
@@ -836,9 +853,8 @@ impl<'a> Lint<'a> {
             "`{name}` has a `$` that python-dotenv keeps and that a shell and docker compose take for a variable. Use single quotes."
         );
         let quoted = quoted(&value.text, Quote::Single).ok().filter(|_| fits_single_quotes(&value.text));
-        let fix = quoted.and_then(|quoted| {
-            self.rewrite(name, value.span.clone(), quoted, "Put single quotes around the value of")
-        });
+        let fix = quoted
+            .and_then(|quoted| self.rewrite(name, value.span.clone(), quoted, "Put single quotes around the value of"));
         self.find(Code::DollarInValue, line, message, fix);
     }
 
@@ -890,7 +906,8 @@ impl<'a> Lint<'a> {
             cached.display(),
             self.download_size()
         );
-        let found: Vec<PathBuf> = self.world.packages().into_iter().filter(|package| self.world.exists(package)).collect();
+        let found: Vec<PathBuf> =
+            self.world.packages().into_iter().filter(|package| self.world.exists(package)).collect();
         let fix = if let [only] = found.as_slice() { self.set_path("PAPR_COREML_MODEL", only) } else { None };
         self.find(Code::ModelDownload, line, message, fix);
     }

@@ -49,7 +49,8 @@ pub fn is_secret(name: &str) -> bool {
         return matches!(variable.kind, Kind::Secret);
     }
     let name = name.to_ascii_uppercase();
-    let parts = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "CREDENTIAL", "CREDENTIALS", "AUTH", "DSN", "APIKEY"];
+    let parts =
+        ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "CREDENTIAL", "CREDENTIALS", "AUTH", "DSN", "APIKEY"];
     // A name of several words; an address often has a password in it.
     name.split(|character: char| !character.is_ascii_alphanumeric()).any(|word| parts.contains(&word))
         || ["DATABASE_URL", "REDIS_URL", "MONGODB_URI"].contains(&name.as_str())
@@ -76,7 +77,14 @@ mod tests {
 
     #[test]
     fn names_tell_what_is_secret() {
-        for name in ["HF_TOKEN", "PAPR_MEMORY_API_KEY", "OPENAI_API_KEY", "db_password", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL"] {
+        for name in [
+            "HF_TOKEN",
+            "PAPR_MEMORY_API_KEY",
+            "OPENAI_API_KEY",
+            "db_password",
+            "AWS_SECRET_ACCESS_KEY",
+            "DATABASE_URL",
+        ] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["TOKENIZERS_PARALLELISM", "PAPR_ENABLE_COREML", "KEYBOARD", "MONKEY"] {

@@ -68,6 +68,12 @@ pub struct Settings {
     pub fallback: Fallback,
     /// `TOKENIZERS_PARALLELISM` for the worker.
     pub tokenizers_parallel: Resolved<bool>,
+    /// Sent to the Hugging Face hub and nowhere else.
+    pub hub_token: Resolved<Option<Secret>>,
+    /// Where the hub's library keeps what it has downloaded; `None` is its own default.
+    pub hub_home: Resolved<Option<PathBuf>>,
+    /// Below which the SDK keeps its Core ML packages (`papr_memory/coreml`); `None` is `~/.cache`.
+    pub sdk_cache: Resolved<Option<PathBuf>>,
     /// What the SDK does with the same file.
     pub sdk: SdkReading,
     /// What could not be understood and therefore counts as not written.
@@ -223,6 +229,7 @@ pub struct Fallback {
 
 /// What the SDK does with the same file, if no variable of its process says otherwise.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent answers to as many questions")]
 pub struct SdkReading {
     /// Whether it embeds on this machine at all.
     pub on_device: bool,
@@ -293,6 +300,9 @@ pub fn resolve(layers: Layers<'_>) -> Settings {
         pinned: resolver.flag("EMBEDBAR_PIN", false),
         fallback: resolver.fallback(remote),
         tokenizers_parallel: resolver.tokenizers_parallel(),
+        hub_token: resolver.hub_token(),
+        hub_home: resolver.folder("HF_HOME"),
+        sdk_cache: resolver.folder("XDG_CACHE_HOME"),
         sdk: sdk_reading(layers.file),
         backend,
         problems: Vec::new(),
@@ -378,10 +388,10 @@ impl<'a> Resolver<'a> {
     fn first<T>(&mut self, variable: &str, wanted: &str, read: impl Fn(&str) -> Option<T>) -> Option<Resolved<T>> {
         for place in PLACES {
             if let Some((text, origin)) = self.entry(place, variable) {
-                match read(text) {
-                    Some(value) => return Some(Resolved { value, origin }),
-                    None => self.misunderstood(variable, text, origin, wanted),
+                if let Some(value) = read(text) {
+                    return Some(Resolved { value, origin });
                 }
+                self.misunderstood(variable, text, origin, wanted);
             }
         }
         None
@@ -390,11 +400,7 @@ impl<'a> Resolver<'a> {
     /// The flags of Embedbar are the SDK's kind, but a word that is neither true nor false is asked about.
     fn flag(&mut self, variable: &str, default: bool) -> Resolved<bool> {
         let read = |text: &str| {
-            if python::is_true(text) {
-                Some(true)
-            } else {
-                python::is_false(text).then_some(false)
-            }
+            if python::is_true(text) { Some(true) } else { python::is_false(text).then_some(false) }
         };
         self.first(variable, "`true` or `false`", read).unwrap_or(by_default(default))
     }
@@ -413,15 +419,14 @@ impl<'a> Resolver<'a> {
                     "coreml" => Some(BackendWish::CoreMl(self.compute_units(place))),
                     "metal" => Some(BackendWish::Metal),
                     "cpu" => Some(BackendWish::Cpu),
-                    "remote" => match remote {
-                        Some(remote) => Some(BackendWish::Remote(remote.value.clone())),
-                        None => {
+                    "remote" => {
+                        if remote.is_none() {
                             let message = "`EMBEDBAR_BACKEND=remote` needs `EMBEDBAR_REMOTE_URL` and `EMBEDBAR_REMOTE_MODEL`; \
                                            it counts as not written";
                             self.problem("EMBEDBAR_BACKEND", origin.clone(), message.to_owned());
-                            None
                         }
-                    },
+                        remote.map(|remote| BackendWish::Remote(remote.value.clone()))
+                    }
                     _ => {
                         let wanted = "one of `auto`, `coreml`, `metal`, `cpu`, `remote`";
                         self.misunderstood("EMBEDBAR_BACKEND", text, origin.clone(), wanted);
@@ -442,7 +447,10 @@ impl<'a> Resolver<'a> {
     /// What the SDK's variables in one place ask for: Core ML, else MLX, else a checkpoint, else its server.
     fn sdk_backend(&mut self, place: Place) -> Option<Resolved<BackendWish>> {
         let written = self.written(place);
-        let on_device = written.get("PAPR_ONDEVICE_PROCESSING").filter(|entry| !entry.expands).map(|entry| (python::is_true(&entry.text), entry));
+        let on_device = written
+            .get("PAPR_ONDEVICE_PROCESSING")
+            .filter(|entry| !entry.expands)
+            .map(|entry| (python::is_true(&entry.text), entry));
         if let Some((false, entry)) = on_device {
             let origin = Self::origin(place, "PAPR_ONDEVICE_PROCESSING", entry);
             return Some(Resolved { value: BackendWish::SdkServer, origin });
@@ -536,13 +544,11 @@ impl<'a> Resolver<'a> {
                     "4bit" => Some(Wish::Explicit(Precision::FourBit)),
                     _ => None,
                 };
-                match value {
-                    Some(value) => return Resolved { value, origin },
-                    None => {
-                        let wanted = "one of `auto`, `fp32`, `fp16`, `int8`, `4bit`";
-                        self.misunderstood("EMBEDBAR_PRECISION", text, origin, wanted);
-                    }
+                if let Some(value) = value {
+                    return Resolved { value, origin };
                 }
+                let wanted = "one of `auto`, `fp32`, `fp16`, `int8`, `4bit`";
+                self.misunderstood("EMBEDBAR_PRECISION", text, origin, wanted);
             }
             // It chooses among the SDK's own packages, so it says nothing about one that is named.
             let variant = match backend {
@@ -569,7 +575,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn idle(&mut self) -> Resolved<IdleWish> {
-        let minutes = self.number("EMBEDBAR_IDLE_MINUTES", "a whole number of minutes up to a year", 0..=LONGEST_IDLE_MINUTES);
+        let minutes =
+            self.number("EMBEDBAR_IDLE_MINUTES", "a whole number of minutes up to a year", 0..=LONGEST_IDLE_MINUTES);
         let Resolved { value, origin } = minutes.unwrap_or(by_default(IDLE_MINUTES));
         let value = if value == 0 { IdleWish::Never } else { IdleWish::After(Duration::from_secs(value * 60)) };
         Resolved { value, origin }
@@ -580,10 +587,30 @@ impl<'a> Resolver<'a> {
             .unwrap_or(by_default(false))
     }
 
+    fn hub_token(&mut self) -> Resolved<Option<Secret>> {
+        for variable in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+            if let Some(token) = self.first(variable, "", |text| Some(Secret::new(text))) {
+                return Resolved { value: Some(token.value), origin: token.origin };
+            }
+        }
+        by_default(None)
+    }
+
+    fn folder(&mut self, variable: &str) -> Resolved<Option<PathBuf>> {
+        let folder = self.layers.folder;
+        // The hub's library expands `~`, the SDK does not; neither is imitated.
+        let read = |text: &str| (!text.starts_with('~')).then(|| absolute(folder, text));
+        match self.first(variable, "a whole path", read) {
+            Some(found) => Resolved { value: Some(found.value), origin: found.origin },
+            None => by_default(None),
+        }
+    }
+
     /// The server that is described, whether or not it may be used.
     fn remote(&mut self) -> Option<Resolved<Remote>> {
         let wanted = "an address such as `https://host/v1/embeddings`, without a password";
-        let url = self.first("EMBEDBAR_REMOTE_URL", wanted, |text| host_of(text).map(|host| (text.to_owned(), host)))?;
+        let url =
+            self.first("EMBEDBAR_REMOTE_URL", wanted, |text| host_of(text).map(|host| (text.to_owned(), host)))?;
         let model = self.first("EMBEDBAR_REMOTE_MODEL", "", |text| Some(text.to_owned()));
         let Some(model) = model else {
             let message = "`EMBEDBAR_REMOTE_URL` needs `EMBEDBAR_REMOTE_MODEL`; it counts as not written".to_owned();
@@ -595,7 +622,11 @@ impl<'a> Resolver<'a> {
         let key = key.filter(|key| same_place(&key.origin, &url.origin)).map(|key| key.value);
         let dimensions = self.number("EMBEDBAR_REMOTE_DIMENSIONS", "a number of dimensions from 1 to 65536", 1..=65536);
         let deadline = self
-            .number("EMBEDBAR_REMOTE_DEADLINE_SECONDS", "a number of seconds from 1 to 3600", 1..=LONGEST_DEADLINE_SECONDS)
+            .number(
+                "EMBEDBAR_REMOTE_DEADLINE_SECONDS",
+                "a number of seconds from 1 to 3600",
+                1..=LONGEST_DEADLINE_SECONDS,
+            )
             .map_or(REMOTE_DEADLINE_SECONDS, |seconds| seconds.value);
         let (address, host) = url.value;
         let remote = Remote {
@@ -615,7 +646,8 @@ impl<'a> Resolver<'a> {
         let remote = match remote {
             Some(remote) if allowed.value => Some(remote.value),
             None if allowed.value => {
-                let message = "`EMBEDBAR_ALLOW_REMOTE` needs `EMBEDBAR_REMOTE_URL` and `EMBEDBAR_REMOTE_MODEL`".to_owned();
+                let message =
+                    "`EMBEDBAR_ALLOW_REMOTE` needs `EMBEDBAR_REMOTE_URL` and `EMBEDBAR_REMOTE_MODEL`".to_owned();
                 self.problem("EMBEDBAR_ALLOW_REMOTE", allowed.origin.clone(), message);
                 None
             }
@@ -636,7 +668,9 @@ fn by_default<T>(value: T) -> Resolved<T> {
 /// Whether a model is named by its place.
 pub(crate) fn looks_like_a_path(text: &str) -> bool {
     ["/", "./", "../", "~"].into_iter().any(|start| text.starts_with(start))
-        || [".mlpackage", ".mlmodelc", ".gguf", ".safetensors"].into_iter().any(|end| text.trim_end_matches('/').ends_with(end))
+        || [".mlpackage", ".mlmodelc", ".gguf", ".safetensors"]
+            .into_iter()
+            .any(|end| text.trim_end_matches('/').ends_with(end))
 }
 
 /// A path as the file's folder makes it absolute. Like Python, it does not know `~`.
@@ -738,6 +772,9 @@ fn same_meaning(one: &Settings, other: &Settings) -> bool {
         && one.fallback.smaller.value == other.fallback.smaller.value
         && one.fallback.remote.value == other.fallback.remote.value
         && one.tokenizers_parallel.value == other.tokenizers_parallel.value
+        && one.hub_token.value == other.hub_token.value
+        && one.hub_home.value == other.hub_home.value
+        && one.sdk_cache.value == other.sdk_cache.value
         && one.sdk == other.sdk
         && one.problems == other.problems
 }
@@ -794,10 +831,15 @@ mod tests {
     #[test]
     fn a_stronger_place_wins_also_over_another_variable_of_a_weaker_one() {
         let file = Written::of(&Document::parse("PAPR_ENABLE_COREML=true\nEMBEDBAR_IDLE_MINUTES=5\n"));
-        let app = Written::from_pairs([("EMBEDBAR_BACKEND", "cpu"), ("EMBEDBAR_PRECISION", "int8"), ("EMBEDBAR_PIN", "1")]);
+        let app =
+            Written::from_pairs([("EMBEDBAR_BACKEND", "cpu"), ("EMBEDBAR_PRECISION", "int8"), ("EMBEDBAR_PIN", "1")]);
         let flags = Written::from_pairs([("EMBEDBAR_IDLE_MINUTES", "0")]);
         let settings = resolve(Layers { overrides: &flags, file: &file, app: &app, folder: Path::new("/") });
-        assert_eq!(settings.backend.value, BackendWish::CoreMl(Wish::Auto), "the file's, though the app says otherwise");
+        assert_eq!(
+            settings.backend.value,
+            BackendWish::CoreMl(Wish::Auto),
+            "the file's, though the app says otherwise"
+        );
         assert_eq!(settings.precision.value, Wish::Explicit(Precision::Int8));
         assert_eq!(settings.precision.origin, Origin::App { variable: "EMBEDBAR_PRECISION".to_owned() });
         assert_eq!(settings.idle.value, IdleWish::Never);
@@ -818,10 +860,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_counts_as_not_written_and_says_so() {
-        let settings = of("EMBEDBAR_PRECISION=int9\nEMBEDBAR_IDLE_MINUTES=-5\nEMBEDBAR_PIN=maybe\nEMBEDBAR_BACKEND=ane\n\
+        let settings =
+            of("EMBEDBAR_PRECISION=int9\nEMBEDBAR_IDLE_MINUTES=-5\nEMBEDBAR_PIN=maybe\nEMBEDBAR_BACKEND=ane\n\
                            EMBEDBAR_MODEL=${HOME}/x\n");
         assert_eq!(settings.precision.value, Wish::Auto);
-        assert_eq!(settings.idle.value, IdleWish::After(Duration::from_secs(1800)));
+        assert_eq!(settings.idle.value, IdleWish::After(Duration::from_mins(30)));
         assert!(!settings.pinned.value);
         assert_eq!(settings.model.value, None);
         let names: Vec<_> = settings.problems.iter().map(|problem| problem.variable.as_str()).collect();
@@ -876,6 +919,15 @@ mod tests {
         assert!(sdk("PAPR_SYNC_INTERVAL=5m").crashes_at_import);
         assert!(sdk("PAPR_SYNC_INTERVAL=").crashes_at_import, "int(\"\") is no number");
         assert!(!of("PAPR_ENABLE_COREML=1\n").sdk.core_ml, "nothing is done on this machine");
+    }
+
+    #[test]
+    fn the_hub_and_the_caches() {
+        let settings = of("HUGGING_FACE_HUB_TOKEN=old\nHF_TOKEN=new\nHF_HOME=./hub\nXDG_CACHE_HOME=~/caches\n");
+        assert_eq!(settings.hub_token, Resolved { value: Some(Secret::new("new")), origin: line("HF_TOKEN", 2) });
+        assert_eq!(settings.hub_home.value, Some("/project/hub".into()));
+        assert_eq!(settings.sdk_cache.value, None);
+        assert_eq!(settings.problems.len(), 1);
     }
 
     #[test]

@@ -243,8 +243,7 @@ impl Folders {
         if event.need_rescan() || event.paths.is_empty() {
             return true;
         }
-        let only_read =
-            matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
+        let only_read = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
         !only_read
             && event.paths.iter().any(|path| {
                 path.file_name().is_some_and(|name| self.names.contains(name)) || self.watched.contains_key(path)
@@ -338,7 +337,7 @@ impl Look {
 /// its end.
 fn looks_unfinished(before: &[u8], now: &[u8]) -> bool {
     let ends = |bytes: &[u8]| bytes.last().is_some_and(|last| matches!(last, b'\n' | b'\r'));
-    now.is_empty() || before.starts_with(now) || (ends(before) && !ends(now))
+    now.is_empty() || (before.len() > now.len() && before.starts_with(now)) || (ends(before) && !ends(now))
 }
 
 #[cfg(test)]

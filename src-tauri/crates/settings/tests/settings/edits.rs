@@ -41,15 +41,37 @@ fn a_variable_is_set_where_it_is_and_nothing_else_moves() {
 #[test]
 fn every_value_is_read_back_as_it_was_written() {
     for value in [
-        "", " ", "a b", "it's", "say \"x\"", "a#b", " # c", "$A", "$(a)", "a\nb", "a\r\nb", "\\", "a\\", "\\\\'", "\\'\"", "~/x",
-        "ü你", "a\tb", "'", "\"", "''", "\u{85}a\u{85}", "`x`", "a=b",
+        "",
+        " ",
+        "a b",
+        "it's",
+        "say \"x\"",
+        "a#b",
+        " # c",
+        "$A",
+        "$(a)",
+        "a\nb",
+        "a\r\nb",
+        "\\",
+        "a\\",
+        "\\\\'",
+        "\\'\"",
+        "~/x",
+        "ü你",
+        "a\tb",
+        "'",
+        "\"",
+        "''",
+        "\u{85}a\u{85}",
+        "`x`",
+        "a=b",
     ] {
         for before in ["", "A=1\n", "A='1'\n", "A=\"1\" # c\n", "A= # c\n", "A='1'#c\n", "A"] {
             let after = after_set(before, "A", value);
             let document = Document::parse(after.clone());
             let written = Written::of(&document);
             assert_eq!(written.get("A").map(|entry| entry.text.as_str()), Some(value), "{before:?} became {after:?}");
-            assert_eq!(before.contains("# c") || before.contains("#c"), after.contains("# c") || after.contains("#c") );
+            assert_eq!(before.contains("# c") || before.contains("#c"), after.contains("# c") || after.contains("#c"));
         }
     }
 }
@@ -96,10 +118,12 @@ fn what_changes_is_shown_line_by_line_and_secrets_are_not() {
     let before = Document::parse("A=1\nHF_TOKEN=hunter1\n# HF_TOKEN=hunter0\nB=2\nC=3\n");
     let after = Document::parse("A=1\nHF_TOKEN=hunter2\n# HF_TOKEN=hunter0\n# new\nB=4\nD=5\n");
     let changes = changed_lines(&before, &after);
-    let lines: Vec<_> =
-        changes.iter().map(|it| (it.number, it.before.as_deref(), it.after.as_deref())).collect();
+    let lines: Vec<_> = changes.iter().map(|it| (it.number, it.before.as_deref(), it.after.as_deref())).collect();
     assert_eq!(lines[0], (2, Some("HF_TOKEN=(secret)"), Some("HF_TOKEN=(secret)")));
-    assert!(lines.iter().any(|line| line.2 == Some("# new")) && lines.iter().any(|line| line.2 == Some("D=5")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.2 == Some("# new")) && lines.iter().any(|line| line.2 == Some("D=5")),
+        "{lines:?}"
+    );
     let all = changed_lines(&Document::parse(""), &after);
     assert!(!format!("{changes:?}{all:?}").contains("hunter"));
     assert!(changed_lines(&before, &before.clone()).is_empty());

@@ -83,7 +83,11 @@ fn a_missing_package_is_a_download_of_several_gigabytes() {
     let text = "PAPR_ENABLE_COREML=true\nPAPR_COREML_MODEL=/models/gone.mlpackage\n";
     let finding = find(text, &Imagined::default(), Code::ModelMissing);
     assert_eq!((finding.line, finding.severity), (2, Severity::Error));
-    assert!(finding.message.contains("7.5 GB") && finding.message.contains("/models/gone.mlpackage"), "{}", finding.message);
+    assert!(
+        finding.message.contains("7.5 GB") && finding.message.contains("/models/gone.mlpackage"),
+        "{}",
+        finding.message
+    );
     assert_eq!(finding.fix, None, "nothing is known that could be meant");
     let int8 = find(&format!("{text}PAPR_COREML_VARIANT=int8\n"), &Imagined::default(), Code::ModelMissing);
     assert!(int8.message.contains("4 GB (INT8)"), "{}", int8.message);
@@ -130,7 +134,8 @@ fn a_relative_path_becomes_a_whole_one() {
 
 #[test]
 fn a_tilde_is_expanded_by_nobody() {
-    let (_, after) = mended("PAPR_COREML_MODEL=~/x.mlpackage\n", &Imagined::with(&["/home/ada/x.mlpackage"]), Code::TildePath);
+    let (_, after) =
+        mended("PAPR_COREML_MODEL=~/x.mlpackage\n", &Imagined::with(&["/home/ada/x.mlpackage"]), Code::TildePath);
     assert_eq!(after, "PAPR_COREML_MODEL=/home/ada/x.mlpackage\n");
     let nowhere = Imagined { home: None, ..Imagined::default() };
     assert_eq!(find("PAPR_CHROMADB_PATH=~/db\n", &nowhere, Code::TildePath).fix, None);
@@ -207,7 +212,11 @@ fn secrets_in_a_file_that_others_can_read() {
         let world = Imagined { mode: Some(mode), ..Imagined::default() };
         let finding = find(text, &world, Code::ReadableByOthers);
         assert_eq!(finding.line, 2);
-        assert!(finding.message.contains(&format!("{mode:03o}")) && finding.message.contains("1 more"), "{}", finding.message);
+        assert!(
+            finding.message.contains(&format!("{mode:03o}")) && finding.message.contains("1 more"),
+            "{}",
+            finding.message
+        );
         let fix = finding.fix.expect("the mode can be set");
         assert_eq!((fix.mode, fix.edits.len()), (Some(private), 0));
         let fixed = fix_all(&Document::parse(text), &world, Severity::Error);

@@ -19,24 +19,50 @@ fn files() -> impl Strategy<Value = Vec<u8>> {
             .prop_map(str::to_owned),
     ];
     let value = proptest::sample::select(vec![
-        "true", "1", "on", "false", "", "yes ", "fp16", "int9", "4bit", "300", "5m", "-3", "./x.mlpackage", "~/x", "/x y", "a#b",
-        "a$b", "${A}", "it's", "a\\b", "coreml", "remote", "https://h/v1", "ü", "`x`", "a\"b",
+        "true",
+        "1",
+        "on",
+        "false",
+        "",
+        "yes ",
+        "fp16",
+        "int9",
+        "4bit",
+        "300",
+        "5m",
+        "-3",
+        "./x.mlpackage",
+        "~/x",
+        "/x y",
+        "a#b",
+        "a$b",
+        "${A}",
+        "it's",
+        "a\\b",
+        "coreml",
+        "remote",
+        "https://h/v1",
+        "ü",
+        "`x`",
+        "a\"b",
     ]);
-    let wrap = proptest::sample::select(vec!["V", "V", "V", "'V'", "\"V\"", " V", "V # c", "V#c", "'V", "\"V", "'V' x", "'a\nV'"]);
+    let wrap = proptest::sample::select(vec![
+        "V", "V", "V", "'V'", "\"V\"", " V", "V # c", "V#c", "'V", "\"V", "'V' x", "'a\nV'",
+    ]);
     let start = proptest::sample::select(vec!["", "", "", "export ", "  ", "# ", "\t"]);
     let equals = proptest::sample::select(vec!["=", "=", "=", " = ", "", "==", "= "]);
     let newline = proptest::sample::select(vec!["\n", "\n", "\n", "\r\n", "\r", "\n\n", ""]);
-    let line = (start, name, equals, value, wrap, newline)
-        .prop_map(|(start, name, equals, value, wrap, newline)| {
-            format!("{start}{name}{equals}{}{newline}", wrap.replace('V', value)).into_bytes()
-        });
+    let line = (start, name, equals, value, wrap, newline).prop_map(|(start, name, equals, value, wrap, newline)| {
+        format!("{start}{name}{equals}{}{newline}", wrap.replace('V', value)).into_bytes()
+    });
     let noise = proptest::collection::vec(any::<u8>(), 0..12);
     let part = prop_oneof![12 => line, 1 => noise, 1 => Just(b"\xef\xbb\xbf".to_vec())];
     proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
 }
 
 fn worlds() -> impl Strategy<Value = Imagined> {
-    let packages = proptest::sample::select(vec![vec![], vec!["/p/x.mlpackage"], vec!["/p/x.mlpackage", "/p/y.mlpackage"]]);
+    let packages =
+        proptest::sample::select(vec![vec![], vec!["/p/x.mlpackage"], vec!["/p/x.mlpackage", "/p/y.mlpackage"]]);
     let mode = proptest::sample::select(vec![None, Some(0o600), Some(0o644), Some(0o777)]);
     (packages, mode, any::<bool>()).prop_map(|(packages, mode, home)| {
         let mut world = Imagined::with(&packages);

@@ -174,7 +174,8 @@ impl fmt::Display for Breakage {
     }
 }
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// In UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Document {
     /// Parses any bytes.
@@ -354,7 +355,7 @@ impl Parser<'_> {
         let name_start = self.at;
         let name = match self.peek() {
             Some('#') => None,
-            Some('\'') => Some(self.quoted_name().ok_or((UnparsedReason::NoName, None))?),
+            Some('\'') => Some(self.quoted_name().map_err(|reason| (reason, None))?),
             _ => Some(self.unquoted_name().ok_or((UnparsedReason::NoName, None))?),
         };
         let name_span = name_start..self.at;
@@ -396,11 +397,16 @@ impl Parser<'_> {
         None
     }
 
-    fn quoted_name(&mut self) -> Option<String> {
+    fn quoted_name(&mut self) -> Result<String, UnparsedReason> {
         let inside = self.at + 1;
-        let length = self.bytes[inside..].iter().position(|byte| *byte == b'\'').filter(|length| *length > 0)?;
-        self.at = inside + length + 1;
-        Some(self.text(inside..inside + length))
+        match self.bytes[inside..].iter().position(|byte| *byte == b'\'') {
+            None => Err(UnparsedReason::UnfinishedQuote),
+            Some(0) => Err(UnparsedReason::NoName),
+            Some(length) => {
+                self.at = inside + length + 1;
+                Ok(self.text(inside..inside + length))
+            }
+        }
     }
 
     fn unquoted_name(&mut self) -> Option<String> {

@@ -79,7 +79,7 @@ pub fn set(document: &Document, name: &str, value: &str) -> Result<Vec<Edit>, Se
         Some(Binding { value: Some(old), .. }) => {
             let mut text = quoted(value, old.quote).map_err(refused)?;
             // Without quotes around it a `#` that follows at once would belong to the value.
-            if document.bytes().get(old.span.end) == Some(&b'#') {
+            if !text.ends_with(['\'', '"']) && document.bytes().get(old.span.end) == Some(&b'#') {
                 text.push(' ');
             }
             vec![Edit::new(old.span.clone(), text)]

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::document::{Binding, Breakage, Content, Document, Line, Quote, Unparsed, UnparsedReason, Value};
+use crate::document::{
+    BYTE_ORDER_MARK, Binding, Breakage, Content, Document, Line, Quote, Unparsed, UnparsedReason, Value,
+};
 use crate::edit::{
     self, Edit, apply, comment_out, comment_out_line, fits_single_quotes, is_plain, keeps_all_but, quoted,
 };
@@ -327,6 +329,10 @@ impl<'a> Lint<'a> {
     }
 
     fn only_if_unchanged(&self, name: &str, edits: Vec<Edit>, title: &str) -> Option<Fix> {
+        // What is not UTF-8 cannot be written again, only left alone.
+        if matches!(self.document.breakage(), Some(Breakage::NotUtf8 { .. })) {
+            return None;
+        }
         // Looked at only where it may be otherwise, and not for ever where somebody made a file to keep us busy.
         let sure = if self.may_swallow {
             self.findings.len() < MOST_LOOKED_AT && keeps_all_but(self.document, &edits, &[])
@@ -354,8 +360,12 @@ impl<'a> Lint<'a> {
         if self.document.has_byte_order_mark() {
             let message = "The file begins with a byte order mark. A shell and python-dotenv up to 1.2.1 take it for a part of \
                            the first name, which is then not set. Save it as UTF-8 without a byte order mark.";
-            let edits = vec![Edit::new(0..self.document.text_start(), "")];
-            // Two of them would leave a name that begins with the second one.
+            // Of several all but the first one belong to the first name.
+            let mut end = self.document.text_start();
+            while self.document.bytes()[end..].starts_with(BYTE_ORDER_MARK) {
+                end += BYTE_ORDER_MARK.len();
+            }
+            let edits = vec![Edit::new(0..end, "")];
             let fix =
                 keeps_all_but(self.document, &edits, &[]).then(|| mend("Remove the byte order mark".to_owned(), edits));
             self.find(Code::ByteOrderMark, 1, message, fix);
@@ -652,7 +662,7 @@ impl<'a> Lint<'a> {
                 format!(
                     "Nothing reads `{name}`, though it is documented. The name that is read is `{right}`. Rename it."
                 ),
-                self.rename(name, right),
+                Some(self.rename(name, right)),
             ),
             Some((right, _)) => (
                 format!("Nothing reads `{name}`; `{right}` is set as well and is what counts. Comment it out."),
@@ -666,9 +676,11 @@ impl<'a> Lint<'a> {
         self.find(Code::ReadByNothing, line, message, fix);
     }
 
-    fn rename(&self, name: &str, right: &str) -> Option<Fix> {
-        let (_, binding) = self.document.binding(name)?;
-        Some(mend(format!("Rename `{name}` to `{right}`"), vec![Edit::new(binding.name_span.clone(), right)]))
+    /// Every binding of the name: of two, the other one would come into effect.
+    fn rename(&self, name: &str, right: &str) -> Fix {
+        let bindings = self.document.bindings().filter(|(_, it)| it.name == name);
+        let edits = bindings.map(|(_, it)| Edit::new(it.name_span.clone(), right)).collect();
+        mend(format!("Rename `{name}` to `{right}`"), edits)
     }
 
     fn unknown(&mut self, line: usize, binding: &Binding) {
@@ -694,8 +706,7 @@ impl<'a> Lint<'a> {
             Some((_, right)) => {
                 let message = format!("Nothing reads `{name}`. Did you mean `{right}`?");
                 let free = self.document.binding(right).is_none();
-                let edits = vec![Edit::new(binding.name_span.clone(), right)];
-                let fix = free.then(|| only_on_request(mend(format!("Rename `{name}` to `{right}`"), edits)));
+                let fix = free.then(|| only_on_request(self.rename(name, right)));
                 self.find(Code::UnknownName, line, message, fix);
             }
             None if ours => {
@@ -748,8 +759,7 @@ impl<'a> Lint<'a> {
         let start = line.span.start.max(self.document.text_start());
         let above = format!("{}{}", text.trim_start_matches(python::is_space), self.document.newline().text());
         let edits = vec![Edit::new(start..start, above), Edit::new(comment, "")];
-        let utf8 = std::str::from_utf8(self.document.bytes()).is_ok();
-        let fix = if utf8 { self.only_if_unchanged(name, edits, "Move the comment above") } else { None };
+        let fix = self.only_if_unchanged(name, edits, "Move the comment above");
         self.find(Code::HashInValue, line.number, message, fix);
     }
 

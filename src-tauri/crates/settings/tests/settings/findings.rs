@@ -153,6 +153,9 @@ fn what_nothing_reads_goes_or_gets_its_right_name() {
     assert_eq!(after, "HF_TOKEN=a\n# HUGGINGFACE_HUB_TOKEN=b\n");
     let (_, after) = mended("PAPR_API_KEY=b\n", &Imagined::default(), Code::ReadByNothing);
     assert_eq!(after, "PAPR_MEMORY_API_KEY=b\n");
+    // Found by a property: renaming only the last one brings the one before into effect.
+    let (_, after) = mended("PAPR_API_KEY=a\nPAPR_API_KEY=b\n", &Imagined::default(), Code::ReadByNothing);
+    assert_eq!(after, "PAPR_MEMORY_API_KEY=a\nPAPR_MEMORY_API_KEY=b\n");
 }
 
 #[test]

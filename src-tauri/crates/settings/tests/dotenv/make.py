@@ -144,7 +144,7 @@ def read_all() -> None:
             bindings, errors = [], []
             for statement in statements:
                 original = statement.original
-                blank = re.match(r"\s*", original.string.removeprefix("\ufeff")).group()
+                blank = re.match(r"\s*", original.string).group()
                 line = original.line + blank.count("\n")
                 if statement.error:
                     errors.append(line)

@@ -382,6 +382,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_empty_at_the_start_may_be_in_the_middle_of_a_save() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(".env");
+        let start = Instant::now();
+        let mut look = a_look(&path);
+        fs::write(&path, "").expect("it can be written");
+        assert!(look.look(start).is_none());
+        fs::write(&path, "A=1\n").expect("it can be written");
+        assert!(matches!(look.look(start), Some(FileEvent::Changed(_))));
+    }
+
+    #[test]
     fn a_change_of_what_looks_unfinished_begins_the_wait_again() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join(".env");

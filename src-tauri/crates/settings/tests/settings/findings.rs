@@ -331,3 +331,13 @@ fn names_of_codes_are_those_on_the_wire() {
         assert_eq!(serde_json::to_string(&code).expect("it is plain data"), format!("\"{code}\""));
     }
 }
+
+/// Lines that are made to keep a lint busy: it must come to an end, which a square of their number would not.
+#[test]
+fn a_hostile_file_as_large_as_may_be_is_looked_through() {
+    for line in ["A=\n", "export A = \"b\" # c\n", "PAPR_X=#\n", "A B\n", "''=\\\n", "A='\n", "B=\"\\\"\n"] {
+        let text = line.repeat(262_144 / line.len());
+        let findings = all(&text, &Imagined::default());
+        assert!(!findings.is_empty(), "{line:?}");
+    }
+}

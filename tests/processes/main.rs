@@ -6,3 +6,4 @@ mod documents;
 mod http;
 mod owners_and_workers;
 mod packages;
+mod settings;

@@ -60,6 +60,13 @@ pub(crate) enum Command {
     },
     /// Show the model, the jobs and the index
     Status,
+    /// Say which precision of a model fits into the memory that is there, and why
+    Plan(Plan),
+    /// Read, check and mend a project's `.env`
+    Env {
+        #[command(subcommand)]
+        command: Env,
+    },
     /// Convert a checkpoint to a smaller one
     Convert(Convert),
     /// Say what a model is: a package, a GGUF file or a checkpoint
@@ -78,6 +85,105 @@ pub(crate) enum Command {
     /// Measure the engine in this process, for benchmarks
     #[command(hide = true)]
     Probe(Probe),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// A model of the catalogue [default: the bundled one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) model: Option<String>,
+    /// Insist on a precision, as an `.env` can
+    #[arg(long, value_enum)]
+    pub(crate) precision: Option<PlanPrecision>,
+    /// Plan for a machine that is only described [default: this machine]
+    #[arg(long, value_enum)]
+    pub(crate) machine: Option<MachineKind>,
+    /// Its memory [default: 16GB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) ram: Option<u64>,
+    /// What other programs use of it [default: a quarter]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) used: Option<u64>,
+    /// What the system says of its memory
+    #[arg(long, value_enum)]
+    pub(crate) pressure: Option<PressureLevel>,
+    /// Print the table of simulated Macs that the README has
+    #[arg(long, hide = true)]
+    pub(crate) table: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PlanPrecision {
+    /// 16-bit floating point
+    Fp16,
+    /// 8-bit integers
+    Int8,
+    /// 4 bits
+    #[value(name = "4bit")]
+    FourBit,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MachineKind {
+    /// With Core ML and Metal
+    Mac,
+    /// With the processor alone
+    Linux,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PressureLevel {
+    /// There is room
+    Normal,
+    /// The system compresses
+    Warn,
+    /// The system swaps
+    Critical,
+}
+
+/// Memory as people write it, in powers of 1024: `16GB`, `900 MB`, `11.5g`.
+fn size(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let number = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
+    let factor = match lower[number.len()..].trim() {
+        "k" | "kb" | "kib" => 1_u64 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => return Err(format!("`{text}` is no size such as `16GB` or `900MB`")),
+    };
+    match number.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok((number * factor as f64) as u64),
+        _ => Err(format!("`{text}` does not begin with a number")),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Env {
+    /// List what is wrong with a file; exits with 1 where anything is
+    Lint {
+        /// The file, or a folder with a `.env`
+        #[arg(long, default_value = ".env")]
+        file: PathBuf,
+    },
+    /// Show what a file means, and where each value is written
+    Show {
+        /// The file, or a folder with a `.env`
+        #[arg(long, default_value = ".env")]
+        file: PathBuf,
+    },
+    /// Mend what can be mended without asking; comments, order and every other byte stay
+    Fix {
+        /// The file, or a folder with a `.env`
+        #[arg(long, default_value = ".env")]
+        file: PathBuf,
+        /// Show what would change and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print the table of all variables that the README has
+    #[command(hide = true)]
+    Table,
 }
 
 #[derive(Args, Debug)]

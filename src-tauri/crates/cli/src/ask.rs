@@ -50,7 +50,9 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         Command::Cleanup { dry_run } => cleanup(application, dry_run, json).await,
         Command::Status => status(application, json).await,
         Command::Convert(_)
+        | Command::Env { .. }
         | Command::Inspect { .. }
+        | Command::Plan(_)
         | Command::Serve(_)
         | Command::Worker
         | Command::Converter

@@ -7,8 +7,10 @@ mod arguments;
 mod ask;
 mod convert;
 mod converter;
+mod env;
 mod inspect;
 mod output;
+mod plan;
 mod probe;
 mod serve;
 
@@ -40,6 +42,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Converter => converter::run(),
         Command::Probe(probe) => probe::run(&probe),
         Command::Inspect { path } => inspect::run(&path, arguments.json),
+        Command::Env { command } => env::run(&command, arguments.json),
+        Command::Plan(wanted) => plan::run(&wanted, arguments.home, arguments.json),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)

@@ -34,7 +34,7 @@ pub use history::{History, Measured, UsualUse};
 pub use plan::{Choice, Judged, Making, Plan, Refusal, RemotePlan, Verdict, plan};
 pub use reading::{Present, Reading, System};
 pub use reserve::{Reserve, ReserveCause};
-pub use table::readme_table;
+pub use table::{everything_made, readme_table};
 pub use text::bytes as memory_text;
 pub use thresholds::Thresholds;
 pub use wishes::{PrecisionWish, Purpose, Wishes};

@@ -38,8 +38,8 @@ const MODELS: [&str; 4] = ["all-MiniLM-L6-v2", "Qwen3-Embedding-0.6B", "Qwen3-Em
 const LEFT_UNDER_PRESSURE: u64 = 3;
 
 /// Everything that this project makes of a model: packages and GGUF files in FP16, INT8 and 4-bit, certified here but
-/// for the 4-bit package, whose repetition needs the Mac.
-fn everything(entry: &Entry) -> Vec<Artefact> {
+/// for the 4-bit package, whose repetition needs the Mac. For machines that are only described.
+pub fn everything_made(entry: &Entry) -> Vec<Artefact> {
     let mut made = Vec::new();
     for &precision in &entry.ladder {
         let standing = match precision {
@@ -58,7 +58,7 @@ fn everything(entry: &Entry) -> Vec<Artefact> {
 
 fn decide(entry: &Entry, reading: &Reading) -> Plan {
     let (wishes, history, thresholds) = (Wishes::default(), History::default(), Thresholds::default());
-    plan(&wishes, &[entry], &everything(entry), reading, &history, &thresholds)
+    plan(&wishes, &[entry], &everything_made(entry), reading, &history, &thresholds)
 }
 
 fn reading(total: u64, available: u64, pressure: Pressure) -> Reading {

@@ -1,0 +1,242 @@
+//! `embedbar env`: the `.env` of a project, by itself: what it means, what is wrong with it, and mending that. No Embedbar has to
+//! run for it, and none is told.
+
+use std::path::{Path, PathBuf};
+
+use embedbar_contract::Failure;
+use embedbar_settings::{
+    BackendWish, Code, Disk, EnvFile, Finding, IdleWish, Layers, ModelWish, Resolved, Settings, Severity, Wish,
+    Written, changed_lines, differences, fix_all, lint, resolve,
+};
+use serde_json::json;
+
+use crate::arguments::Env;
+use crate::output;
+
+pub(crate) fn run(command: &Env, as_json: bool) -> anyhow::Result<()> {
+    match command {
+        Env::Lint { file } => show_findings(&read(file)?, as_json),
+        Env::Show { file } => show(&read(file)?, as_json),
+        Env::Fix { file, dry_run } => fix(&read(file)?, *dry_run, as_json),
+        Env::Table => {
+            output::line(embedbar_settings::variables_table().trim_end());
+            Ok(())
+        }
+    }
+}
+
+/// A file, or the `.env` in a folder.
+fn read(path: &Path) -> anyhow::Result<EnvFile> {
+    let path = if path.is_dir() { path.join(".env") } else { path.to_owned() };
+    Ok(EnvFile::read(path).map_err(Failure::from)?)
+}
+
+fn world(file: &EnvFile) -> Disk {
+    Disk::around(file, packages_in(file.folder()))
+}
+
+/// Core ML packages beside the file and one folder below, where a wrong path usually meant to point.
+fn packages_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    let is_package = |path: &Path| path.extension().is_some_and(|suffix| suffix == "mlpackage") && path.is_dir();
+    let mut found = Vec::new();
+    for path in entries(folder) {
+        if is_package(&path) {
+            found.push(path);
+        } else if path.is_dir() && !path.is_symlink() {
+            found.extend(entries(&path).into_iter().filter(|path| is_package(path)));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// All findings; it is a failure that there are any.
+fn show_findings(file: &EnvFile, as_json: bool) -> anyhow::Result<()> {
+    let findings = lint(file.document(), &world(file));
+    let name = file.path().display();
+    for finding in &findings {
+        if as_json {
+            output::json(finding)?;
+            continue;
+        }
+        output::line(&format!(
+            "{name}:{}: {}: {} [{}]",
+            finding.line,
+            word(finding.severity),
+            finding.message,
+            finding.code
+        ));
+        if let Some(fix) = &finding.fix {
+            let how = if fix.on_request { "to mend it yourself" } else { "`embedbar env fix` does this" };
+            output::line(&format!("    {how}: {}", fix.title));
+        }
+    }
+    match findings.len() {
+        0 => {
+            if !as_json {
+                output::line(&format!("{name}: nothing is wrong"));
+            }
+            Ok(())
+        }
+        1 => anyhow::bail!("`{name}` has one thing wrong with it"),
+        count => anyhow::bail!("`{name}` has {count} things wrong with it"),
+    }
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Note => "note",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
+
+/// What the file means for Embedbar, with the place that each value comes from.
+fn show(file: &EnvFile, as_json: bool) -> anyhow::Result<()> {
+    let written = Written::of(file.document());
+    let nothing = Written::default();
+    let settings = resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: file.folder() });
+    let differences = differences(&written, std::env::vars());
+    if as_json {
+        return output::json(&json!({ "file": file.path(), "settings": settings, "differences": differences }));
+    }
+    output::line(&format!("{}", file.path().display()));
+    for (name, value, origin) in rows(&settings) {
+        output::line(&format!("  {name:<12} {value:<44} {origin}"));
+    }
+    let sdk = settings.sdk;
+    let sdk_does = if sdk.crashes_at_import {
+        "cannot be imported: a number in this file is none"
+    } else if !sdk.on_device {
+        "embeds on its server"
+    } else if sdk.core_ml {
+        if sdk.preloads_sentence_transformers {
+            "runs Core ML and loads sentence-transformers (16 GB) as well"
+        } else {
+            "runs Core ML"
+        }
+    } else if sdk.mlx {
+        "tries MLX"
+    } else {
+        "loads sentence-transformers, or embeds on its server"
+    };
+    output::line(&format!("  the Papr SDK {sdk_does}"));
+    for problem in &settings.problems {
+        eprintln!("warning: {} ({})", problem.message, problem.origin);
+    }
+    for difference in &differences {
+        let in_file = difference.in_file.as_deref().unwrap_or("nothing");
+        eprintln!(
+            "note: the environment says {}={}, the file {in_file}; for Embedbar the file holds",
+            difference.variable, difference.in_environment
+        );
+    }
+    Ok(())
+}
+
+fn rows(settings: &Settings) -> Vec<(&'static str, String, String)> {
+    fn row<T>(
+        name: &'static str,
+        resolved: &Resolved<T>,
+        value: impl Fn(&T) -> String,
+    ) -> (&'static str, String, String) {
+        (name, value(&resolved.value), resolved.origin.to_string())
+    }
+    let yes = |yes: &bool| if *yes { "yes".to_owned() } else { "no".to_owned() };
+    vec![
+        row("backend", &settings.backend, backend),
+        row("model", &settings.model, |wish| wish.as_ref().map_or_else(|| "Embedbar's choice".to_owned(), model)),
+        row("precision", &settings.precision, |wish| match wish {
+            Wish::Auto => "what fits".to_owned(),
+            Wish::Explicit(precision) => precision.to_string(),
+        }),
+        row("recipe", &settings.recipe, ToString::to_string),
+        row("idle", &settings.idle, |wish| match wish {
+            IdleWish::Never => "never unloaded".to_owned(),
+            IdleWish::After(time) => format!("unloaded after {} min", time.as_secs() / 60),
+        }),
+        row("pinned", &settings.pinned, yes),
+        row("smaller", &settings.fallback.smaller, yes),
+        row("remote", &settings.fallback.remote, |remote| {
+            remote.as_ref().map_or_else(|| "never asked".to_owned(), |remote| remote.host().to_owned())
+        }),
+    ]
+}
+
+fn backend(wish: &BackendWish) -> String {
+    match wish {
+        BackendWish::Auto => "the best that is there".to_owned(),
+        BackendWish::CoreMl(Wish::Auto) => "Core ML".to_owned(),
+        BackendWish::CoreMl(Wish::Explicit(units)) => format!("Core ML, {units:?}"),
+        BackendWish::Mlx => "an MLX checkpoint, read natively".to_owned(),
+        BackendWish::Safetensors => "a checkpoint".to_owned(),
+        BackendWish::Metal => "the GPU, through Metal".to_owned(),
+        BackendWish::Cpu => "the processor".to_owned(),
+        BackendWish::Remote(remote) => format!("the server {}", remote.host()),
+        BackendWish::SdkServer => "none: the SDK embeds on its own server".to_owned(),
+    }
+}
+
+fn model(wish: &ModelWish) -> String {
+    match wish {
+        ModelWish::Path(path) => path.display().to_string(),
+        ModelWish::Id(id) => id.clone(),
+    }
+}
+
+/// Mends what can be mended without asking.
+fn fix(file: &EnvFile, dry_run: bool, as_json: bool) -> anyhow::Result<()> {
+    let world = world(file);
+    let fixed = fix_all(file.document(), &world, Severity::Note);
+    let changes = changed_lines(file.document(), &fixed.document);
+    let mut left = lint(&fixed.document, &world);
+    // The world still has the old mode.
+    left.retain(|finding| fixed.mode.is_none() || finding.code != Code::ReadableByOthers);
+    let changed = !changes.is_empty() || fixed.mode.is_some();
+    if changed && !dry_run {
+        file.write(fixed.document.bytes(), fixed.mode).map_err(Failure::from)?;
+    }
+    if as_json {
+        let mode = fixed.mode.map(|mode| format!("{mode:o}"));
+        return output::json(&json!({
+            "file": file.path(), "dry_run": dry_run, "changed": changed, "mode": mode, "mended": fixed.mended,
+            "changes": changes, "left": left,
+        }));
+    }
+    for change in &changes {
+        for (sign, text) in [("-", &change.before), ("+", &change.after)] {
+            if let Some(text) = text {
+                output::line(&format!("{:>4} {sign} {text}", change.number));
+            }
+        }
+    }
+    if let Some(mode) = fixed.mode {
+        output::line(&format!("permissions become {mode:o}"));
+    }
+    let verb = if dry_run { "would be mended" } else { "mended" };
+    output::line(&format!("{}: {} {verb}, {} left", file.path().display(), count(&fixed.mended), count(&left)));
+    for finding in &left {
+        eprintln!("left: line {}: {}", finding.line, finding.message);
+    }
+    Ok(())
+}
+
+fn count(findings: &[Finding]) -> usize {
+    findings.len()
+}
+
+#[cfg(test)]
+mod tests {
+    /// `embedbar env table` prints it.
+    #[test]
+    fn the_readme_has_the_table_of_variables() {
+        let readme = include_str!("../../../../README.md");
+        assert!(
+            readme.contains(embedbar_settings::variables_table().trim()),
+            "put what `embedbar env table` prints there"
+        );
+    }
+}

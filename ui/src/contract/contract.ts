@@ -171,6 +171,117 @@ items: Array<Embedding>, };
 export type Empty = Record<symbol, never>;
 
 /**
+ * The `.env` to follow.
+ */
+export type EnvChoice = { 
+/**
+ * The absolute path of the file or of its folder; `None` to follow none.
+ */
+path: string | null, };
+
+/**
+ * Something that is wrong in a `.env`.
+ */
+export type EnvFinding = { 
+/**
+ * A stable name, such as `coreml_and_mlx`.
+ */
+code: string, 
+/**
+ * How bad it is.
+ */
+severity: EnvSeverity, 
+/**
+ * The line, from 1.
+ */
+line: number, 
+/**
+ * What happens and what to do.
+ */
+message: string, 
+/**
+ * What the mend does, in the imperative, for a button; `None` where a person has to do it.
+ */
+mend: string | null, };
+
+/**
+ * The finding to mend.
+ */
+export type EnvMend = { 
+/**
+ * [`EnvFinding::code`].
+ */
+code: string, 
+/**
+ * [`EnvFinding::line`].
+ */
+line: number, };
+
+/**
+ * How bad a finding is.
+ */
+export type EnvSeverity = "note" | "warning" | "error";
+
+/**
+ * The `.env` that is followed; nothing where none is.
+ */
+export type EnvState = { 
+/**
+ * The file and what it says.
+ */
+env: EnvStatus | null, };
+
+/**
+ * A followed `.env`.
+ */
+export type EnvStatus = { 
+/**
+ * The file.
+ */
+path: string, 
+/**
+ * Whether it may change what runs.
+ */
+approved: boolean, 
+/**
+ * The variables that nobody has approved yet, where it is not approved.
+ */
+unapproved: Array<string>, 
+/**
+ * Why the newest save is not in force: what held before goes on to hold.
+ */
+held_back: Array<string>, 
+/**
+ * What is wrong with it, by line.
+ */
+findings: Array<EnvFinding>, 
+/**
+ * What it means.
+ */
+values: Array<EnvValue>, 
+/**
+ * What it has led to, or would lead to if it were approved; a sentence.
+ */
+effect: string, };
+
+/**
+ * One setting.
+ */
+export type EnvValue = { 
+/**
+ * What it is about.
+ */
+name: string, 
+/**
+ * What holds, in words.
+ */
+value: string, 
+/**
+ * Where it is written, in words.
+ */
+origin: string, };
+
+/**
  * What went wrong and what to do about it.
  *
  * `message` is a situation with its values in backticks and no trailing period; `hint` is one sentence of advice.
@@ -783,7 +894,11 @@ index: IndexSummary,
 /**
  * Requests that wait for the worker.
  */
-waiting: number, };
+waiting: number, 
+/**
+ * The `.env` that is followed.
+ */
+env: EnvStatus | null, };
 
 /**
  * Where the time of one request went.
@@ -843,6 +958,14 @@ export interface Commands {
   models: { params: Empty; reply: Models };
   /** Makes a model active and waits until it answers. */
   activate: { params: ModelChoice; reply: ModelState };
+  /** The followed `.env`, if one is followed. */
+  env: { params: Empty; reply: EnvState };
+  /** Follows a `.env` and no other, or none any more. An unknown file changes nothing before it is approved. */
+  follow: { params: EnvChoice; reply: EnvState };
+  /** Lets the followed `.env` change what runs, with the variables that it has now. */
+  approve_env: { params: Empty; reply: EnvState };
+  /** Mends one finding in the followed `.env`; no other byte of it changes. */
+  mend_env: { params: EnvMend; reply: EnvState };
   /** A fresh reading of the machine's memory. */
   memory: { params: Empty; reply: MemoryReading };
   /** Who holds memory on this machine, and the room on the home's disk. */

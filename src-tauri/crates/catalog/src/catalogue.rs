@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use embedbar_contract::Precision;
+
 use crate::{CatalogError, Entry};
 
 /// The files that the program was built with.
@@ -52,6 +54,20 @@ impl Catalogue {
     /// All of them.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The entry and the precision of an installed model by its name, as this program's conversions make it: `NAME`,
+    /// `NAME-int8`, `NAME-4bit-macos15-papr`.
+    pub fn installed(&self, name: &str) -> Option<(&Entry, Option<Precision>)> {
+        let mut rest = name;
+        for system in ["-papr", "-macos13", "-macos14", "-macos15"] {
+            rest = rest.strip_suffix(system).unwrap_or(rest);
+        }
+        let suffixes = [("-fp16", Precision::Fp16), ("-int8", Precision::Int8), ("-4bit", Precision::FourBit)];
+        let named =
+            suffixes.iter().find_map(|(suffix, precision)| Some((rest.strip_suffix(suffix)?, Some(*precision))));
+        let (model, precision) = named.unwrap_or((rest, None));
+        Some((self.find(model)?, precision))
     }
 
     /// The model called `name`: its id with or without the owner, or an alias, in upper or lower case.

@@ -31,31 +31,9 @@ fn read(path: &Path) -> anyhow::Result<EnvFile> {
     Ok(EnvFile::read(path).map_err(Failure::from)?)
 }
 
-fn world(file: &EnvFile) -> Disk {
-    Disk::around(file, packages_in(file.folder()))
-}
-
-/// Core ML packages beside the file and one folder below, where a wrong path usually meant to point.
-fn packages_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = |folder: &Path| -> Vec<PathBuf> {
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
-    };
-    let is_package = |path: &Path| path.extension().is_some_and(|suffix| suffix == "mlpackage") && path.is_dir();
-    let mut found = Vec::new();
-    for path in entries(folder) {
-        if is_package(&path) {
-            found.push(path);
-        } else if path.is_dir() && !path.is_symlink() {
-            found.extend(entries(&path).into_iter().filter(|path| is_package(path)));
-        }
-    }
-    found.sort();
-    found
-}
-
 /// All findings; it is a failure that there are any.
 fn show_findings(file: &EnvFile, as_json: bool) -> anyhow::Result<()> {
-    let findings = lint(file.document(), &world(file));
+    let findings = lint(file.document(), &Disk::of(file));
     let name = file.path().display();
     for finding in &findings {
         if as_json {
@@ -104,26 +82,10 @@ fn show(file: &EnvFile, as_json: bool) -> anyhow::Result<()> {
         return output::json(&json!({ "file": file.path(), "settings": settings, "differences": differences }));
     }
     output::line(&format!("{}", file.path().display()));
-    for (name, value, origin) in rows(&settings) {
-        output::line(&format!("  {name:<12} {value:<44} {origin}"));
+    for row in settings.described() {
+        output::line(&format!("  {:<12} {:<44} {}", row.name, row.value, row.origin));
     }
-    let sdk = settings.sdk;
-    let sdk_does = if sdk.crashes_at_import {
-        "cannot be imported: a number in this file is none"
-    } else if !sdk.on_device {
-        "embeds on its server"
-    } else if sdk.core_ml {
-        if sdk.preloads_sentence_transformers {
-            "runs Core ML and loads sentence-transformers (16 GB) as well"
-        } else {
-            "runs Core ML"
-        }
-    } else if sdk.mlx {
-        "tries MLX"
-    } else {
-        "loads sentence-transformers, or embeds on its server"
-    };
-    output::line(&format!("  the Papr SDK {sdk_does}"));
+    output::line(&format!("  the Papr SDK {}", settings.sdk.sentence()));
     for problem in &settings.problems {
         eprintln!("warning: {} ({})", problem.message, problem.origin);
     }
@@ -137,59 +99,9 @@ fn show(file: &EnvFile, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn rows(settings: &Settings) -> Vec<(&'static str, String, String)> {
-    fn row<T>(
-        name: &'static str,
-        resolved: &Resolved<T>,
-        value: impl Fn(&T) -> String,
-    ) -> (&'static str, String, String) {
-        (name, value(&resolved.value), resolved.origin.to_string())
-    }
-    let yes = |yes: &bool| if *yes { "yes".to_owned() } else { "no".to_owned() };
-    vec![
-        row("backend", &settings.backend, backend),
-        row("model", &settings.model, |wish| wish.as_ref().map_or_else(|| "Embedbar's choice".to_owned(), model)),
-        row("precision", &settings.precision, |wish| match wish {
-            Wish::Auto => "what fits".to_owned(),
-            Wish::Explicit(precision) => precision.to_string(),
-        }),
-        row("recipe", &settings.recipe, ToString::to_string),
-        row("idle", &settings.idle, |wish| match wish {
-            IdleWish::Never => "never unloaded".to_owned(),
-            IdleWish::After(time) => format!("unloaded after {} min", time.as_secs() / 60),
-        }),
-        row("pinned", &settings.pinned, yes),
-        row("smaller", &settings.fallback.smaller, yes),
-        row("remote", &settings.fallback.remote, |remote| {
-            remote.as_ref().map_or_else(|| "never asked".to_owned(), |remote| remote.host().to_owned())
-        }),
-    ]
-}
-
-fn backend(wish: &BackendWish) -> String {
-    match wish {
-        BackendWish::Auto => "the best that is there".to_owned(),
-        BackendWish::CoreMl(Wish::Auto) => "Core ML".to_owned(),
-        BackendWish::CoreMl(Wish::Explicit(units)) => format!("Core ML, {units:?}"),
-        BackendWish::Mlx => "an MLX checkpoint, read natively".to_owned(),
-        BackendWish::Safetensors => "a checkpoint".to_owned(),
-        BackendWish::Metal => "the GPU, through Metal".to_owned(),
-        BackendWish::Cpu => "the processor".to_owned(),
-        BackendWish::Remote(remote) => format!("the server {}", remote.host()),
-        BackendWish::SdkServer => "none: the SDK embeds on its own server".to_owned(),
-    }
-}
-
-fn model(wish: &ModelWish) -> String {
-    match wish {
-        ModelWish::Path(path) => path.display().to_string(),
-        ModelWish::Id(id) => id.clone(),
-    }
-}
-
 /// Mends what can be mended without asking.
 fn fix(file: &EnvFile, dry_run: bool, as_json: bool) -> anyhow::Result<()> {
-    let world = world(file);
+    let world = Disk::of(file);
     let fixed = fix_all(file.document(), &world, Severity::Note);
     let changes = changed_lines(file.document(), &fixed.document);
     let mut left = lint(&fixed.document, &world);

@@ -102,8 +102,7 @@ fn installed(catalogue: &Catalogue, home: Option<std::path::PathBuf>) -> Result<
 
 /// What the planner can know of an installed model, where it is one of the catalogue's by its name.
 fn artefact(catalogue: &Catalogue, model: &Model) -> Option<Artefact> {
-    let (name, precision) = named(&model.id);
-    let entry = catalogue.find(name)?;
+    let (entry, precision) = catalogue.installed(&model.id)?;
     let suffix = model.path.extension().and_then(|suffix| suffix.to_str());
     let form = match suffix {
         Some("gguf") => Form::Gguf,
@@ -128,20 +127,6 @@ fn artefact(catalogue: &Catalogue, model: &Model) -> Option<Artefact> {
         _ => Standing::NotCompared,
     };
     Some(Artefact { model: entry.id.clone(), precision, form, standing })
-}
-
-/// A name as the app's own conversions make it (`NAME-int8-macos14`): the model and its precision.
-fn named(id: &str) -> (&str, Option<Precision>) {
-    let mut name = id;
-    for system in ["-papr", "-macos13", "-macos14", "-macos15"] {
-        name = name.strip_suffix(system).unwrap_or(name);
-    }
-    for (suffix, precision) in [("-fp16", Precision::Fp16), ("-int8", Precision::Int8), ("-4bit", Precision::FourBit)] {
-        if let Some(name) = name.strip_suffix(suffix) {
-            return (name, Some(precision));
-        }
-    }
-    (name, None)
 }
 
 fn lines(found: &embedbar_planner::Plan, entry: &Entry, reading: &Reading, described: bool) -> Vec<String> {
@@ -256,17 +241,6 @@ mod tests {
         assert_eq!(parsed("900MiB"), Some(900 << 20));
         for wrong in ["16", "GB", "x16GB", "-1GB", "nanGB", "16 GBs"] {
             assert_eq!(parsed(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn names_of_our_own_conversions_are_understood() {
-        for (id, name, precision) in [
-            ("Qwen3-Embedding-4B-int8", "Qwen3-Embedding-4B", Some(Precision::Int8)),
-            ("Qwen3-Embedding-4B-4bit-macos15-papr", "Qwen3-Embedding-4B", Some(Precision::FourBit)),
-            ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2", None),
-        ] {
-            assert_eq!(named(id), (name, precision));
         }
     }
 

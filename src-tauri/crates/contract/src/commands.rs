@@ -93,6 +93,14 @@ commands! {
     models(Empty) -> Models;
     /// Makes a model active and waits until it answers.
     activate(ModelChoice) -> ModelState;
+    /// The followed `.env`, if one is followed.
+    env(Empty) -> EnvState;
+    /// Follows a `.env` and no other, or none any more. An unknown file changes nothing before it is approved.
+    follow(EnvChoice) -> EnvState;
+    /// Lets the followed `.env` change what runs, with the variables that it has now.
+    approve_env(Empty) -> EnvState;
+    /// Mends one finding in the followed `.env`; no other byte of it changes.
+    mend_env(EnvMend) -> EnvState;
     /// A fresh reading of the machine's memory.
     memory(Empty) -> MemoryReading;
     /// Who holds memory on this machine, and the room on the home's disk.

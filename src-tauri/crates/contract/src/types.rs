@@ -519,6 +519,88 @@ pub struct ConvertRequest {
     pub target: Option<String>,
 }
 
+// ---------------------------------------------------------------- the followed .env
+
+/// The `.env` that is followed; nothing where none is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvState {
+    /// The file and what it says.
+    pub env: Option<EnvStatus>,
+}
+
+/// A followed `.env`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvStatus {
+    /// The file.
+    pub path: String,
+    /// Whether it may change what runs.
+    pub approved: bool,
+    /// The variables that nobody has approved yet, where it is not approved.
+    pub unapproved: Vec<String>,
+    /// Why the newest save is not in force: what held before goes on to hold.
+    pub held_back: Vec<String>,
+    /// What is wrong with it, by line.
+    pub findings: Vec<EnvFinding>,
+    /// What it means.
+    pub values: Vec<EnvValue>,
+    /// What it has led to, or would lead to if it were approved; a sentence.
+    pub effect: String,
+}
+
+/// Something that is wrong in a `.env`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvFinding {
+    /// A stable name, such as `coreml_and_mlx`.
+    pub code: String,
+    /// How bad it is.
+    pub severity: EnvSeverity,
+    /// The line, from 1.
+    pub line: usize,
+    /// What happens and what to do.
+    pub message: String,
+    /// What the mend does, in the imperative, for a button; `None` where a person has to do it.
+    pub mend: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvSeverity {
+    /// It works; another program may read it differently.
+    Note,
+    /// It does not do what it says.
+    Warning,
+    /// It costs gigabytes, crashes, or shows a secret.
+    Error,
+}
+
+/// One setting.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvValue {
+    /// What it is about.
+    pub name: String,
+    /// What holds, in words.
+    pub value: String,
+    /// Where it is written, in words.
+    pub origin: String,
+}
+
+/// The `.env` to follow.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvChoice {
+    /// The absolute path of the file or of its folder; `None` to follow none.
+    pub path: Option<String>,
+}
+
+/// The finding to mend.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvMend {
+    /// [`EnvFinding::code`].
+    pub code: String,
+    /// [`EnvFinding::line`].
+    pub line: usize,
+}
+
 // ---------------------------------------------------------------- memory
 
 /// The system's own word for how short memory is.
@@ -692,6 +774,9 @@ pub struct Snapshot {
     pub index: IndexSummary,
     /// Requests that wait for the worker.
     pub waiting: usize,
+    /// The `.env` that is followed.
+    #[serde(default)]
+    pub env: Option<EnvStatus>,
 }
 
 /// Whether bulk work is to be paused.

@@ -16,6 +16,7 @@
 //!
 //! What is not here: any decision about models or memory, any change of this process's environment, any network.
 
+mod describe;
 mod document;
 mod edit;
 mod error;
@@ -31,6 +32,7 @@ mod watch;
 mod world;
 mod written;
 
+pub use describe::Described;
 pub use document::{Binding, Breakage, Content, Document, Line, Newline, Quote, Unparsed, UnparsedReason, Value};
 pub use edit::{ChangedLine, Edit, apply, changed_lines, comment_out, set};
 pub use error::SettingsError;

@@ -35,11 +35,34 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// What is around a file, the Core ML packages beside it and one folder below among it: that is where a wrong path usually
+    /// meant to point.
+    pub fn of(file: &EnvFile) -> Self {
+        Self::around(file, packages_in(file.folder()))
+    }
+
     /// What is around a file; `packages` as in [`World::packages`].
     pub fn around(file: &EnvFile, packages: Vec<PathBuf>) -> Self {
         let home = env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
         Self { folder: file.folder().to_owned(), home, mode: file.mode(), packages }
     }
+}
+
+fn packages_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    let is_package = |path: &Path| path.extension().is_some_and(|suffix| suffix == "mlpackage") && path.is_dir();
+    let mut found = Vec::new();
+    for path in entries(folder) {
+        if is_package(&path) {
+            found.push(path);
+        } else if path.is_dir() && !path.is_symlink() {
+            found.extend(entries(&path).into_iter().filter(|path| is_package(path)));
+        }
+    }
+    found.sort();
+    found
 }
 
 impl World for Disk {

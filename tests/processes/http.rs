@@ -3,7 +3,7 @@
 use embedbar_tests::program::TestHome;
 use serde_json::{Value, json};
 
-fn call(origin: &str, token: &str, method: &str, params: &Value) -> Result<Value, u16> {
+pub(crate) fn call(origin: &str, token: &str, method: &str, params: &Value) -> Result<Value, u16> {
     let outcome = ureq::post(format!("{origin}/api/call/{method}"))
         .header("Authorization", format!("Bearer {token}"))
         .send_json(params);

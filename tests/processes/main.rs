@@ -3,6 +3,7 @@
 mod bad_input;
 mod conversions;
 mod documents;
+mod following;
 mod http;
 mod owners_and_workers;
 mod packages;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use embedbar_contract::{Failure, FailureCode, IndexSummary, Snapshot};
+use embedbar_contract::{Failure, FailureCode, IndexSummary, MemoryReading, ModelState, Snapshot};
 use embedbar_documents::Index;
 use embedbar_lifecycle::{Lifecycle, Target, WorkerProgram};
 use embedbar_memory::Machine;
@@ -17,10 +17,12 @@ use tokio::sync::{Notify, watch};
 use crate::conversion;
 use crate::converter::ConverterProgram;
 use crate::embedder::BulkEmbedder;
+use crate::following::{self, Following};
 use crate::jobs::Jobs;
-use crate::observer::{Gauge, observe};
+use crate::observer::{Gauge, observe, worker_pid};
 use crate::owner;
 use crate::queries::Queries;
+use crate::swap;
 
 /// How to start.
 #[derive(Default)]
@@ -44,6 +46,7 @@ pub struct App {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) index: Index,
     pub(crate) jobs: Jobs,
+    pub(crate) following: Following,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) changed: Arc<Notify>,
@@ -51,6 +54,8 @@ pub struct App {
     pub(crate) chosen: Mutex<Model>,
     index_changed: AtomicBool,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Whether it stays until it is told to stop, and is not only there for one command.
+    pub(crate) stays: bool,
     _ownership: Ownership,
 }
 
@@ -68,8 +73,14 @@ impl App {
         ownership: Ownership,
     ) -> Result<Arc<Self>, Failure> {
         let library = Library::open(&home);
+        let gauge = Gauge::new(options.machine.unwrap_or_else(embedbar_memory::this_machine));
+        let (following, events) = Following::open(&home)?;
         let model = match &options.model {
             Some(name) => library.find(name)?,
+            None if options.stay => match following.model_at_start(&library, &gauge.read(None)) {
+                Some(model) => model,
+                None => library.bundled()?.clone(),
+            },
             None => library.bundled()?.clone(),
         };
         let program = worker_program(options.worker)?;
@@ -86,18 +97,19 @@ impl App {
         let changed = Arc::new(Notify::new());
         let embedder = BulkEmbedder { lifecycle: lifecycle.clone(), runtime: Handle::current() };
         let (sender, snapshots) = watch::channel(Arc::default());
-        let machine = options.machine.unwrap_or_else(embedbar_memory::this_machine);
         let app = Arc::new(Self {
             jobs: Jobs::start(index.clone(), embedder, converter, changed.clone())?,
+            following,
             library,
             lifecycle,
             index,
-            gauge: Arc::new(Gauge::new(machine)),
+            gauge: Arc::new(gauge),
             queries: Mutex::default(),
             changed: changed.clone(),
             chosen: Mutex::new(model),
             index_changed: AtomicBool::new(false),
             snapshots,
+            stays: options.stay,
             _ownership: ownership,
             home,
         });
@@ -105,6 +117,8 @@ impl App {
         owner::listen(&app)?;
         tracing::info!(home = %app.home.root().display(), version = env!("CARGO_PKG_VERSION"), "Embedbar owns its home");
         if options.stay {
+            app.following.start()?;
+            tokio::spawn(following::follow(Arc::downgrade(&app), events));
             let lifecycle = app.lifecycle.clone();
             tokio::spawn(async move { lifecycle.wake().await.map(drop) }); // a failure shows in the state
             for folder in app.index.folders()? {
@@ -112,6 +126,20 @@ impl App {
             }
         }
         Ok(app)
+    }
+
+    /// A fresh reading of memory.
+    pub(crate) fn read_memory(&self) -> MemoryReading {
+        self.gauge.read(worker_pid(&self.lifecycle.state().borrow()))
+    }
+
+    /// Makes a model active and waits until it answers.
+    pub(crate) async fn make_active(&self, model: Model) -> Result<ModelState, Failure> {
+        let manner = swap::manner(model.size_bytes(), &self.read_memory());
+        let state = self.lifecycle.activate(target(&model), manner).await?;
+        *self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.") = model;
+        self.changed.notify_one();
+        Ok(state)
     }
 
     /// The newest snapshot, and every one after it; at most ten a second.
@@ -154,6 +182,7 @@ impl App {
             queries: self.queries.lock().expect("nobody panics while they hold the queries. This is a bug.").records(),
             index,
             waiting: self.lifecycle.waiting(),
+            env: self.following.status(),
         }
     }
 }

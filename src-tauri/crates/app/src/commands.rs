@@ -1,23 +1,26 @@
 //! The contract's commands, carried out here.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use embedbar_contract::{
-    CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, Failure,
-    FailureCode, FolderChoice, IndexRequest, Job, JobId, MachineOverview, MemoryHistory, MemoryReading, ModelChoice,
-    ModelInfo, ModelState, Models, OpenRequest, PauseRequest, PromptKind, QueryKind, RecipeName, SearchRequest,
-    SearchResults, Snapshot,
+    CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvChoice,
+    EnvMend, EnvState, Failure, FailureCode, FolderChoice, IndexRequest, Job, JobId, MachineOverview, MemoryHistory,
+    MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest, PauseRequest, PromptKind, QueryKind,
+    RecipeName, SearchRequest, SearchResults, Snapshot,
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
 
-use crate::app::{App, target};
+use crate::app::App;
 use crate::cleanup;
 use crate::conversion::Conversion;
-use crate::observer::worker_pid;
 use crate::queries::Cost;
-use crate::swap;
+
+/// Between looks for what the watcher of the followed file tells at its start.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// It may be that it tells nothing for so long: a file that looks unfinished.
+const LONGEST_LOOK: Duration = Duration::from_secs(3);
 
 impl Commands for App {
     async fn snapshot(&self, _: Empty) -> Result<Snapshot, Failure> {
@@ -173,16 +176,51 @@ impl Commands for App {
     }
 
     async fn activate(&self, choice: ModelChoice) -> Result<ModelState, Failure> {
-        let model = self.library.find(&choice.model)?;
-        let reading = self.gauge.read(worker_pid(&self.lifecycle.state().borrow()));
-        let state = self.lifecycle.activate(target(&model), swap::manner(model.size_bytes(), &reading)).await?;
-        *self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.") = model;
+        self.make_active(self.library.find(&choice.model)?).await
+    }
+
+    async fn env(&self, _: Empty) -> Result<EnvState, Failure> {
+        Ok(EnvState { env: self.following.status() })
+    }
+
+    async fn follow(&self, choice: EnvChoice) -> Result<EnvState, Failure> {
+        let path = choice.path.map(PathBuf::from);
+        if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+            return Err(Failure::new(
+                FailureCode::InvalidRequest,
+                format!("`{}` is not an absolute path", path.display()),
+            )
+            .hint("Give the whole path, beginning with `/`."));
+        }
+        self.following.follow(path.as_deref())?;
         self.changed.notify_one();
-        Ok(state)
+        if path.is_some() && self.stays {
+            // The watcher tells the state at the start like any other.
+            let told = async {
+                while self.following.status().is_none() {
+                    tokio::time::sleep(FIRST_LOOK).await;
+                }
+            };
+            let _without_it_the_next_snapshot_has_it = tokio::time::timeout(LONGEST_LOOK, told).await;
+        }
+        self.env(Empty {}).await
+    }
+
+    async fn approve_env(&self, _: Empty) -> Result<EnvState, Failure> {
+        if let Some(settings) = self.following.approve()?.filter(|_| self.stays) {
+            self.carry_out(&settings).await;
+        }
+        self.env(Empty {}).await
+    }
+
+    async fn mend_env(&self, mend: EnvMend) -> Result<EnvState, Failure> {
+        self.following.mend(&mend.code, mend.line)?;
+        self.changed.notify_one();
+        self.env(Empty {}).await
     }
 
     async fn memory(&self, _: Empty) -> Result<MemoryReading, Failure> {
-        Ok(self.gauge.read(worker_pid(&self.lifecycle.state().borrow())))
+        Ok(self.read_memory())
     }
 
     async fn machine(&self, _: Empty) -> Result<MachineOverview, Failure> {

@@ -19,6 +19,7 @@ mod commands;
 mod conversion;
 mod converter;
 mod embedder;
+mod following;
 mod jobs;
 mod logging;
 mod observer;

@@ -11,16 +11,28 @@ const RESERVE: f64 = 0.08;
 
 const LEAST_RESERVE: u64 = 1 << 30;
 
+/// Whether a model of this size fits beside everything that is there. Where nothing is known of memory, it does.
+pub(crate) fn fits(size_bytes: u64, reading: &MemoryReading) -> bool {
+    let MemoryReading { total_bytes: Some(total), available_bytes: Some(available), .. } = *reading else {
+        return true;
+    };
+    available >= size_bytes + BESIDES_WEIGHTS + reserve(total)
+}
+
+fn reserve(total: u64) -> u64 {
+    LEAST_RESERVE.max((total as f64 * RESERVE) as u64)
+}
+
 /// How a model of this size takes the place of the present one. Without a word on memory both are held at once, as long as it
 /// takes: a swap that nobody notices is worth more than a figure that nobody has.
 pub(crate) fn manner(size_bytes: u64, reading: &MemoryReading) -> Manner {
     let MemoryReading { total_bytes: Some(total), available_bytes: Some(available), .. } = *reading else {
         return Manner::Overlap;
     };
-    let reserve = LEAST_RESERVE.max((total as f64 * RESERVE) as u64);
+    let reserve = reserve(total);
     let needs = size_bytes + BESIDES_WEIGHTS;
     let calm = reading.pressure.is_none_or(|pressure| pressure == Pressure::Normal);
-    let fits = available >= needs + reserve;
+    let fits = fits(size_bytes, reading);
     // A model that is small beside the machine is never worth a pause.
     let small = needs < total / 50;
     let manner = if (fits && calm) || small { Manner::Overlap } else { Manner::DrainFirst };

@@ -62,7 +62,7 @@ pub(crate) enum Command {
     Status,
     /// Say which precision of a model fits into the memory that is there, and why
     Plan(Plan),
-    /// Read, check and mend a project's `.env`
+    /// Read, check, mend and follow a project's `.env`
     Env {
         #[command(subcommand)]
         command: Env,
@@ -181,6 +181,20 @@ pub(crate) enum Env {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Follow a file and no other: Embedbar runs what it asks for, once it is approved
+    Use {
+        /// The file, or a folder with a `.env`
+        #[arg(required_unless_present = "none")]
+        file: Option<PathBuf>,
+        /// Let it decide what runs, with the variables that it has now
+        #[arg(long)]
+        approve: bool,
+        /// Follow no file any more
+        #[arg(long, conflicts_with_all = ["file", "approve"])]
+        none: bool,
+    },
+    /// Show the followed file, what it has led to and what is wrong with it
+    Status,
     /// Print the table of all variables that the README has
     #[command(hide = true)]
     Table,

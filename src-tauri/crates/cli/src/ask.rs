@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use embedbar_app::{Access, Options};
 use embedbar_contract::{
-    CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, Failure, FailureCode, FolderChoice, IndexRequest,
-    Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading, ModelChoice, ModelState, PromptKind, RecipeName,
-    Remote, SearchRequest,
+    CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, EnvChoice, EnvState, Failure, FailureCode,
+    FolderChoice, IndexRequest, Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading, ModelChoice, ModelState,
+    PromptKind, RecipeName, Remote, SearchRequest,
 };
 
-use crate::arguments::{Command, Embed, Prompt, Recipe};
+use crate::arguments::{Command, Embed, Env, Prompt, Recipe};
 use crate::output::{self, Progress};
 
 pub(crate) async fn run(command: Command, home: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
@@ -49,8 +49,16 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         }
         Command::Cleanup { dry_run } => cleanup(application, dry_run, json).await,
         Command::Status => status(application, json).await,
+        Command::Env { command: Env::Use { file, approve, none: _ } } => {
+            let path = file.map(std::path::absolute).transpose()?.as_deref().map(text).transpose()?;
+            let mut state = application.follow(EnvChoice { path }).await?;
+            if approve {
+                state = application.approve_env(Empty {}).await?;
+            }
+            show(&state, json, followed)
+        }
+        Command::Env { .. } => show(&application.env(Empty {}).await?, json, followed),
         Command::Convert(_)
-        | Command::Env { .. }
         | Command::Inspect { .. }
         | Command::Plan(_)
         | Command::Serve(_)
@@ -58,6 +66,31 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         | Command::Converter
         | Command::Probe(_) => unreachable!("the caller carries it out. This is a bug."),
     }
+}
+
+/// The followed file, for people.
+fn followed(state: &EnvState) -> String {
+    let Some(env) = &state.env else {
+        return "no `.env` is shown: none is followed, or no Embedbar is running".to_owned();
+    };
+    let mut lines = vec![env.path.clone()];
+    if !env.approved {
+        let variables = env.unapproved.join(", ");
+        lines.push(format!(
+            "  it decides nothing before it is approved (`embedbar env use --approve FILE`): {variables}"
+        ));
+    }
+    lines.extend(env.held_back.iter().map(|reason| format!("  the last save is not in force: {reason}")));
+    if !env.effect.is_empty() {
+        lines.push(format!("  {}", env.effect));
+    }
+    let wrong = match env.findings.len() {
+        0 => "nothing is wrong with it".to_owned(),
+        1 => "one thing is wrong with it; `embedbar env lint` says what".to_owned(),
+        count => format!("{count} things are wrong with it; `embedbar env lint` says which"),
+    };
+    lines.push(format!("  {wrong}"));
+    lines.join("\n")
 }
 
 /// What `embedbar memory` tells.

@@ -1,12 +1,11 @@
 //! `embedbar env`: the `.env` of a project, by itself: what it means, what is wrong with it, and mending that. No Embedbar has to
-//! run for it, and none is told.
+//! run for it, and none is told. Following one is for the home's owner.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use embedbar_contract::Failure;
 use embedbar_settings::{
-    BackendWish, Code, Disk, EnvFile, Finding, IdleWish, Layers, ModelWish, Resolved, Settings, Severity, Wish,
-    Written, changed_lines, differences, fix_all, lint, resolve,
+    Code, Disk, EnvFile, Finding, Layers, Severity, Written, changed_lines, differences, fix_all, lint, resolve,
 };
 use serde_json::json;
 
@@ -18,6 +17,7 @@ pub(crate) fn run(command: &Env, as_json: bool) -> anyhow::Result<()> {
         Env::Lint { file } => show_findings(&read(file)?, as_json),
         Env::Show { file } => show(&read(file)?, as_json),
         Env::Fix { file, dry_run } => fix(&read(file)?, *dry_run, as_json),
+        Env::Use { .. } | Env::Status => unreachable!("the owner carries it out. This is a bug."),
         Env::Table => {
             output::line(embedbar_settings::variables_table().trim_end());
             Ok(())

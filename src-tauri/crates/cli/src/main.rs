@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use embedbar_contract::Failure;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Env};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -42,7 +42,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Converter => converter::run(),
         Command::Probe(probe) => probe::run(&probe),
         Command::Inspect { path } => inspect::run(&path, arguments.json),
-        Command::Env { command } => env::run(&command, arguments.json),
+        Command::Env { command } if !matches!(command, Env::Use { .. } | Env::Status) => {
+            env::run(&command, arguments.json)
+        }
         Command::Plan(wanted) => plan::run(&wanted, arguments.home, arguments.json),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -61,6 +61,18 @@ impl Commands for Canned {
     async fn activate(&self, _: ModelChoice) -> Result<ModelState, Failure> {
         Err(canned())
     }
+    async fn env(&self, _: Empty) -> Result<EnvState, Failure> {
+        Ok(EnvState::default())
+    }
+    async fn follow(&self, _: EnvChoice) -> Result<EnvState, Failure> {
+        Err(canned())
+    }
+    async fn approve_env(&self, _: Empty) -> Result<EnvState, Failure> {
+        Err(canned())
+    }
+    async fn mend_env(&self, _: EnvMend) -> Result<EnvState, Failure> {
+        Err(canned())
+    }
     async fn memory(&self, _: Empty) -> Result<MemoryReading, Failure> {
         Err(canned())
     }

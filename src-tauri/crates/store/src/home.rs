@@ -89,6 +89,16 @@ impl Home {
         self.root.join("models")
     }
 
+    /// Which `.env` is followed.
+    pub fn followed(&self) -> PathBuf {
+        self.root.join("followed.json")
+    }
+
+    /// Which files may decide what runs.
+    pub fn trust(&self) -> PathBuf {
+        self.root.join("trust.json")
+    }
+
     /// The browser's token.
     pub fn token(&self) -> PathBuf {
         self.root.join("token")

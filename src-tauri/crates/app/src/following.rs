@@ -1,0 +1,454 @@
+//! The followed `.env`: what it says, whether it may decide, and which model it asks for. Carrying that out is for [`crate::App`].
+//!
+//! One lock around the stores and the last state; nothing waits while it is held. A thread of `embedbar-settings` watches the
+//! file; what it sees comes through a channel to [`follow`].
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, Weak};
+
+use embedbar_catalog::Catalogue;
+use embedbar_contract::{EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading, Precision};
+use embedbar_settings::{
+    BackendWish, Disk, EnvFile, FileEvent, Followed, LastGood, Layers, ModelWish, Offered, Patience, Settings,
+    Severity, Trust, Verdict, Watch, Wish, Written, apply, lint, resolve,
+};
+use embedbar_store::{Home, Library, Model};
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::swap;
+
+/// The file, the stores and the last state.
+pub(crate) struct Following {
+    inner: Mutex<Inner>,
+    events: mpsc::UnboundedSender<FileEvent>,
+}
+
+struct Inner {
+    followed: Followed,
+    trust: Trust,
+    good: LastGood,
+    watch: Option<Watch>,
+    file: Option<EnvFile>,
+    status: Option<EnvStatus>,
+}
+
+/// What a state of the file leads to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// This model is to be active.
+    Activate(Model),
+    /// Nothing changes, and why.
+    Nothing(String),
+}
+
+impl Following {
+    /// Opens the stores of the home. The file is not looked at yet.
+    pub(crate) fn open(home: &Home) -> Result<(Self, mpsc::UnboundedReceiver<FileEvent>), Failure> {
+        let inner = Inner {
+            followed: Followed::open(home.followed())?,
+            trust: Trust::open(home.trust())?,
+            good: LastGood::default(),
+            watch: None,
+            file: None,
+            status: None,
+        };
+        let (events, received) = mpsc::unbounded_channel();
+        Ok((Self { inner: Mutex::new(inner), events }, received))
+    }
+
+    /// The model that an approved file asks for, before anything is loaded.
+    pub(crate) fn model_at_start(&self, library: &Library, reading: &MemoryReading) -> Option<Model> {
+        let mut inner = self.lock();
+        let file = EnvFile::read(inner.followed.path()?).ok()?; // the watcher will say what is wrong with it
+        let settings = inner.look(file)?;
+        match wanted(&settings, library, reading) {
+            Outcome::Activate(model) => {
+                inner.status.as_mut()?.effect = format!("`{}` is the model that Embedbar began with.", model.id);
+                Some(model)
+            }
+            Outcome::Nothing(effect) => {
+                inner.status.as_mut()?.effect = effect;
+                None
+            }
+        }
+    }
+
+    /// Begins to watch the file that is followed, if there is one.
+    pub(crate) fn start(&self) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        let Some(path) = inner.followed.path().map(Path::to_owned) else { return Ok(()) };
+        inner.watch = Some(self.watch(&path)?);
+        Ok(())
+    }
+
+    /// Follows a file or the `.env` in a folder, or none any more.
+    pub(crate) fn follow(&self, path: Option<&Path>) -> Result<(), Failure> {
+        // The thread that ends may be about to tell something.
+        let old = {
+            let mut inner = self.lock();
+            match path {
+                Some(path) => {
+                    let file = inner.followed.follow(path)?;
+                    inner.file = Some(file);
+                }
+                None => {
+                    inner.followed.stop()?;
+                    inner.file = None;
+                }
+            }
+            (inner.good, inner.status) = (LastGood::default(), None);
+            inner.watch.take()
+        };
+        drop(old);
+        self.start()
+    }
+
+    fn watch(&self, path: &Path) -> Result<Watch, Failure> {
+        let events = self.events.clone();
+        // Nobody listens any more where the application has ended.
+        Ok(Watch::start(path, Patience::default(), move |event| drop(events.send(event)))?)
+    }
+
+    /// The state that others see.
+    pub(crate) fn status(&self) -> Option<EnvStatus> {
+        self.lock().status.clone()
+    }
+
+    /// Takes what the watcher saw. Gives the settings that are to be carried out, where the file may decide and means something
+    /// else than before.
+    pub(crate) fn take(&self, event: FileEvent) -> Option<Box<Settings>> {
+        let mut inner = self.lock();
+        inner.followed.path()?;
+        match event {
+            FileEvent::Changed(file) => inner.look(*file),
+            FileEvent::Broken { file, breakage } => {
+                inner.hold_back(vec![breakage.to_string()]);
+                inner.file = Some(*file);
+                None
+            }
+            FileEvent::Gone => {
+                inner.hold_back(vec!["the file is no longer there".to_owned()]);
+                None
+            }
+            FileEvent::Unreadable(sentence) => {
+                inner.hold_back(vec![sentence]);
+                None
+            }
+            other => {
+                tracing::debug!(?other, "an event of the followed file that is not known here");
+                None
+            }
+        }
+    }
+
+    /// Lets the file decide, with the variables that it has now.
+    pub(crate) fn approve(&self) -> Result<Option<Box<Settings>>, Failure> {
+        let mut inner = self.lock();
+        let file = inner.file.clone().ok_or_else(nothing_followed)?;
+        let keys = Written::of(file.document()).keys_that_matter();
+        inner.trust.approve(file.path(), keys)?;
+        tracing::info!(file = %file.path().display(), "the followed file was approved");
+        inner.good = LastGood::default();
+        Ok(inner.look(file))
+    }
+
+    /// Mends one finding. The watcher sees the new file like any other save.
+    pub(crate) fn mend(&self, code: &str, line: usize) -> Result<(), Failure> {
+        let path = self.lock().followed.path().map(Path::to_owned).ok_or_else(nothing_followed)?;
+        let file = EnvFile::read(path)?;
+        let found = lint(file.document(), &Disk::of(&file));
+        let fix = found.into_iter().find(|it| it.code.as_str() == code && it.line == line).and_then(|it| it.fix);
+        let Some(fix) = fix else {
+            return Err(Failure::new(FailureCode::NotFound, format!("line {line} has no finding `{code}` to mend"))
+                .hint("The file may have changed meanwhile; look again."));
+        };
+        let bytes = apply(file.document().bytes(), &fix.edits)?;
+        let mended = file.write(&bytes, fix.mode)?;
+        // What is shown is true at once; the watcher's event then changes nothing.
+        self.lock().look_only(mended);
+        Ok(())
+    }
+
+    /// Says what came of it.
+    pub(crate) fn set_effect(&self, effect: String) {
+        if let Some(status) = &mut self.lock().status {
+            status.effect = effect;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nobody panics while they hold the followed file. This is a bug.")
+    }
+}
+
+impl Inner {
+    /// A new state of the file.
+    fn look(&mut self, file: EnvFile) -> Option<Box<Settings>> {
+        self.look_only(file.clone());
+        let status = self.status.as_mut()?;
+        if !status.approved {
+            return None;
+        }
+        let nothing = Written::default();
+        match self.good.offer(&file, &nothing, &nothing) {
+            Offered::Taken(settings) => Some(settings),
+            Offered::Same => None,
+            Offered::Kept(reasons) => {
+                status.held_back = reasons;
+                None
+            }
+        }
+    }
+
+    /// Describes a state of the file and lets it decide nothing.
+    fn look_only(&mut self, file: EnvFile) {
+        let written = Written::of(file.document());
+        let nothing = Written::default();
+        let settings = resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: file.folder() });
+        let verdict = self.trust.verdict(file.path(), written.keys_that_matter());
+        let (approved, unapproved) = match verdict {
+            Verdict::Trusted => (true, Vec::new()),
+            Verdict::New => (false, written.keys_that_matter()),
+            Verdict::KeysChanged { added } => (false, added),
+        };
+        let findings = lint(file.document(), &Disk::of(&file)).into_iter().map(|finding| EnvFinding {
+            code: finding.code.as_str().to_owned(),
+            severity: match finding.severity {
+                Severity::Note => EnvSeverity::Note,
+                Severity::Warning => EnvSeverity::Warning,
+                Severity::Error => EnvSeverity::Error,
+            },
+            line: finding.line,
+            message: finding.message,
+            mend: finding.fix.map(|fix| fix.title),
+        });
+        let values = settings.described().into_iter().map(|row| EnvValue {
+            name: row.name.to_owned(),
+            value: row.value,
+            origin: row.origin,
+        });
+        let effect = match &self.status {
+            Some(before) if before.approved && approved => before.effect.clone(),
+            _ if approved => String::new(),
+            _ => would(&settings),
+        };
+        self.status = Some(EnvStatus {
+            path: file.path().display().to_string(),
+            approved,
+            unapproved,
+            held_back: Vec::new(),
+            findings: findings.collect(),
+            values: values.collect(),
+            effect,
+        });
+        self.file = Some(file);
+    }
+
+    fn hold_back(&mut self, reasons: Vec<String>) {
+        let path = self.followed.path().map(|path| path.display().to_string()).unwrap_or_default();
+        let status = self.status.get_or_insert_with(|| EnvStatus { path, ..EnvStatus::default() });
+        status.held_back = reasons;
+    }
+}
+
+/// What a file would do that may not decide yet.
+fn would(settings: &Settings) -> String {
+    match &settings.model.value {
+        Some(model) => format!("It would make `{model}` the active model."),
+        None => "It says nothing of the model, so that nothing would change.".to_owned(),
+    }
+}
+
+fn nothing_followed() -> Failure {
+    Failure::new(FailureCode::NotFound, "no `.env` is followed").hint("Follow one first: `embedbar env use PATH`.")
+}
+
+/// The model that the settings ask for.
+pub(crate) fn wanted(settings: &Settings, library: &Library, reading: &MemoryReading) -> Outcome {
+    if settings.backend.value == BackendWish::SdkServer {
+        return Outcome::Nothing("The file has the SDK embed on its own server; the model here stays.".to_owned());
+    }
+    let id = match &settings.model.value {
+        None => return Outcome::Nothing("The file says nothing of the model; the active one stays.".to_owned()),
+        Some(ModelWish::Path(path)) => {
+            return match library.find(&path.display().to_string()) {
+                Ok(model) => Outcome::Activate(model),
+                Err(error) => {
+                    Outcome::Nothing(format!("{error}. Nothing is downloaded for it; the active model stays."))
+                }
+            };
+        }
+        Some(ModelWish::Id(id)) => id,
+    };
+    let catalogue = Catalogue::builtin();
+    let entry = catalogue.find(id);
+    let is_of = |model: &Model| match (entry, catalogue.installed(&model.id)) {
+        (Some(entry), Some((installed, _))) => installed.id == entry.id,
+        _ => model.id == *id,
+    };
+    let precision = |model: &Model| match catalogue.installed(&model.id) {
+        Some((_, Some(precision))) => Some(precision),
+        // The model that comes with the program.
+        _ if model.bundled => Some(Precision::Int8),
+        _ => None,
+    };
+    let mut installed: Vec<Model> = library.models().into_iter().filter(is_of).collect();
+    if let Wish::Explicit(wish) = settings.precision.value {
+        installed.retain(|model| precision(model) == Some(wish));
+        return match installed.into_iter().next() {
+            Some(model) => Outcome::Activate(model),
+            None => Outcome::Nothing(format!(
+                "`{id}` is not installed in {wish}; convert it in this panel or with `embedbar convert`. The active model stays."
+            )),
+        };
+    }
+    // The widest that fits, else the smallest.
+    installed.sort_by_key(|model| std::cmp::Reverse(model.size_bytes()));
+    let fits = installed.iter().position(|model| swap::fits(model.size_bytes(), reading));
+    let chosen = fits.or(installed.len().checked_sub(1));
+    match chosen {
+        Some(index) => Outcome::Activate(installed.swap_remove(index)),
+        None => {
+            Outcome::Nothing(format!("`{id}` is not installed. Nothing is downloaded for it; the active model stays."))
+        }
+    }
+}
+
+/// Carries out what the watcher sees, until the application ends.
+pub(crate) async fn follow(app: Weak<App>, mut events: mpsc::UnboundedReceiver<FileEvent>) {
+    while let Some(event) = events.recv().await {
+        let Some(app) = app.upgrade() else { return };
+        let settings = app.following.take(event);
+        app.changed.notify_one();
+        if let Some(settings) = settings {
+            // A newer save must be able to overtake a model that takes minutes to load.
+            tokio::spawn(async move { app.carry_out(&settings).await });
+        }
+    }
+}
+
+impl App {
+    /// Makes the model active that the settings ask for, and says what came of it.
+    pub(crate) async fn carry_out(&self, settings: &Settings) {
+        let effect = match wanted(settings, &self.library, &self.read_memory()) {
+            Outcome::Nothing(effect) => effect,
+            Outcome::Activate(model) => {
+                let id = model.id.clone();
+                tracing::info!(model = id, origin = %settings.model.origin, "the followed file asks for a model");
+                self.following.set_effect(format!("`{id}` is being made the active model."));
+                self.changed.notify_one();
+                match self.make_active(model).await {
+                    Ok(_) => format!("`{id}` is the active model."),
+                    // A newer save or choice says the rest.
+                    Err(failure) if failure.code == FailureCode::Cancelled => return,
+                    Err(failure) => {
+                        format!("`{id}` could not be made active: {}. The former model stays.", failure.message)
+                    }
+                }
+            }
+        };
+        self.following.set_effect(effect);
+        self.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A home with models of these names, each as large as its number says.
+    fn library(folder: &Path, models: &[(&str, usize)]) -> Library {
+        for (name, bytes) in models {
+            let own = folder.join("models").join(name);
+            fs::create_dir_all(&own).expect("it can be made");
+            fs::write(own.join(format!("{name}.gguf")), vec![0; *bytes]).expect("it can be written");
+        }
+        Library::open(&Home::open(Some(folder.to_owned())).expect("a home"))
+    }
+
+    fn settings(text: &str) -> Settings {
+        let written = Written::of(&embedbar_settings::Document::parse(text));
+        let nothing = Written::default();
+        resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: Path::new("/project") })
+    }
+
+    fn chosen(outcome: Outcome) -> Result<String, String> {
+        match outcome {
+            Outcome::Activate(model) => Ok(model.id),
+            Outcome::Nothing(why) => Err(why),
+        }
+    }
+
+    #[test]
+    fn a_file_asks_for_a_model_that_is_installed_or_nothing_changes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let library = library(
+            folder.path(),
+            &[("Qwen3-Embedding-0.6B-int8", 3000), ("Qwen3-Embedding-0.6B-4bit", 2000), ("mine", 10)],
+        );
+        let roomy = MemoryReading::default();
+        let ask = |text: &str| chosen(wanted(&settings(text), &library, &roomy));
+        assert_eq!(ask("EMBEDBAR_MODEL=Qwen/Qwen3-Embedding-0.6B").as_deref(), Ok("Qwen3-Embedding-0.6B-int8"));
+        let pinned = "EMBEDBAR_MODEL=Qwen3-Embedding-0.6B\nEMBEDBAR_PRECISION=4bit";
+        assert_eq!(ask(pinned).as_deref(), Ok("Qwen3-Embedding-0.6B-4bit"));
+        assert_eq!(ask("EMBEDBAR_MODEL=mine").as_deref(), Ok("mine"));
+        for (text, says) in [
+            ("EMBEDBAR_MODEL=Qwen3-Embedding-0.6B\nEMBEDBAR_PRECISION=fp16", "not installed in FP16"),
+            ("EMBEDBAR_MODEL=Qwen3-Embedding-4B", "not installed"),
+            ("PAPR_ENABLE_COREML=true\nPAPR_COREML_MODEL=./x.mlpackage", "/project/x.mlpackage"),
+            ("PAPR_ONDEVICE_PROCESSING=false", "on its own server"),
+            ("# nothing", "says nothing"),
+        ] {
+            let why = ask(text).expect_err(text);
+            assert!(why.contains(says), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn of_several_precisions_the_widest_that_fits_is_taken() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let library = library(folder.path(), &[("bge-small-en-v1.5-int8", 900_000), ("bge-small-en-v1.5-4bit", 1)]);
+        let ask = |available: u64| {
+            let total_bytes = Some(16 << 30);
+            let reading = MemoryReading { total_bytes, available_bytes: Some(available), ..MemoryReading::default() };
+            chosen(wanted(&settings("EMBEDBAR_MODEL=bge-small-en-v1.5"), &library, &reading)).expect("one is installed")
+        };
+        let reserve = ((16_u64 << 30) as f64 * 0.08) as u64 + (256 << 20);
+        assert_eq!(ask(reserve + 1_000_000), "bge-small-en-v1.5-int8");
+        assert_eq!(ask(reserve + 800_000), "bge-small-en-v1.5-4bit");
+        assert_eq!(ask(0), "bge-small-en-v1.5-4bit", "the smallest where none fits: somebody asked for it");
+    }
+
+    #[test]
+    fn an_unknown_file_decides_nothing_until_it_is_approved_and_again_when_it_has_new_variables() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = Home::open(Some(folder.path().join("home"))).expect("a home");
+        let (following, _events) = Following::open(&home).expect("it opens");
+        let file = folder.path().join(".env");
+        let changed = |text: &str| {
+            fs::write(&file, text).expect("it can be written");
+            FileEvent::Changed(Box::new(EnvFile::read(&file).expect("it can be read")))
+        };
+        let first = changed("EMBEDBAR_MODEL=mine\n");
+        following.follow(Some(&file)).expect("it can be followed");
+        assert!(following.take(first).is_none());
+        let status = following.status().expect("it is followed");
+        assert_eq!((status.approved, status.unapproved), (false, vec!["EMBEDBAR_MODEL".to_owned()]));
+        assert!(status.effect.contains("`mine`"), "{}", status.effect);
+        let settings = following.approve().expect("it is there").expect("it may decide now");
+        assert_eq!(settings.model.value, Some(ModelWish::Id("mine".to_owned())));
+        assert!(following.take(changed("EMBEDBAR_MODEL=other\n")).is_some(), "another value needs no new word");
+        assert!(following.take(changed("EMBEDBAR_MODEL=other\nEMBEDBAR_PRECISION=int8\n")).is_none());
+        assert_eq!(following.status().expect("followed").unapproved, ["EMBEDBAR_PRECISION"]);
+        // A broken edit keeps what was good.
+        following.approve().expect("it is there");
+        assert!(following.take(changed("EMBEDBAR_MODEL=x\nEMBEDBAR_PRECISION=wide\n")).is_none());
+        assert!(!following.status().expect("followed").held_back.is_empty());
+        following.follow(None).expect("it can be let go");
+        assert!(following.status().is_none());
+        assert!(Following::open(&home).expect("it opens").0.lock().followed.path().is_none());
+    }
+}

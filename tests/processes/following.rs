@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::http;
 
-fn call(server: &Server, method: &str, params: Value) -> Result<Value, u16> {
+fn call(server: &Server, method: &str, params: &Value) -> Result<Value, u16> {
     let (origin, token) = server.origin_and_token();
-    http::call(origin, token, method, &params)
+    http::call(origin, token, method, params)
 }
 
 /// A second model in the home: the bundled one under another name.
@@ -37,12 +37,12 @@ fn save(file: &Path, text: &str, in_place: bool) {
 }
 
 fn active(server: &Server) -> Option<String> {
-    let snapshot = call(server, "snapshot", json!({})).ok()?;
+    let snapshot = call(server, "snapshot", &json!({})).ok()?;
     Some(snapshot["model"]["generation"]["model"].as_str()?.to_owned())
 }
 
 fn env(server: &Server) -> Value {
-    call(server, "env", json!({})).expect("it answers")["env"].clone()
+    call(server, "env", &json!({})).expect("it answers")["env"].clone()
 }
 
 fn becomes(server: &Server, model: &str) {
@@ -92,13 +92,13 @@ fn a_save_of_the_followed_file_swaps_the_model_once_it_is_approved() {
         env(&server)["findings"].as_array()?.iter().find(|finding| finding["code"] == "duplicate").cloned()
     });
     let mend = json!({ "code": finding["code"], "line": finding["line"] });
-    let state = call(&server, "mend_env", mend.clone()).expect("it is mended");
+    let state = call(&server, "mend_env", &mend).expect("it is mended");
     assert_eq!(
         fs::read_to_string(&file).expect("it is there"),
         "# EMBEDBAR_MODEL=mine\nEMBEDBAR_MODEL=all-MiniLM-L6-v2\n"
     );
     assert!(state["env"]["findings"].as_array().expect("a list").iter().all(|finding| finding["code"] != "duplicate"));
-    assert!(call(&server, "mend_env", mend).is_err(), "it is mended already");
+    assert!(call(&server, "mend_env", &mend).is_err(), "it is mended already");
 
     // The next start begins with what the file says.
     save(&file, "EMBEDBAR_MODEL=mine\n", true);
@@ -139,7 +139,7 @@ fn twenty_swaps_by_saves_at_fifty_requests_a_second_drop_nothing() {
                         next += BETWEEN;
                         let texts = json!([format!("caller {caller}"), "a second text in the same request"]);
                         let request = json!({ "texts": texts, "prompt": "none", "recipe": "native" });
-                        let answer = call(server, "embed", request).expect("no request fails");
+                        let answer = call(server, "embed", &request).expect("no request fails");
                         let items = answer["items"].as_array().expect("a list");
                         assert_eq!(items.len(), 2);
                         assert_eq!(items[0]["generation"], items[1]["generation"], "one answer has one generation");

@@ -61,7 +61,7 @@ impl Following {
     pub(crate) fn model_at_start(&self, library: &Library, reading: &MemoryReading) -> Option<Model> {
         let mut inner = self.lock();
         let file = EnvFile::read(inner.followed.path()?).ok()?; // the watcher will say what is wrong with it
-        let settings = inner.look(file)?;
+        let settings = inner.look(&file)?;
         match wanted(&settings, library, reading) {
             Outcome::Activate(model) => {
                 inner.status.as_mut()?.effect = format!("`{}` is the model that Embedbar began with.", model.id);
@@ -87,16 +87,12 @@ impl Following {
         // The thread that ends may be about to tell something.
         let old = {
             let mut inner = self.lock();
-            match path {
-                Some(path) => {
-                    let file = inner.followed.follow(path)?;
-                    inner.file = Some(file);
-                }
-                None => {
-                    inner.followed.stop()?;
-                    inner.file = None;
-                }
-            }
+            inner.file = if let Some(path) = path {
+                Some(inner.followed.follow(path)?)
+            } else {
+                inner.followed.stop()?;
+                None
+            };
             (inner.good, inner.status) = (LastGood::default(), None);
             inner.watch.take()
         };
@@ -121,7 +117,7 @@ impl Following {
         let mut inner = self.lock();
         inner.followed.path()?;
         match event {
-            FileEvent::Changed(file) => inner.look(*file),
+            FileEvent::Changed(file) => inner.look(&file),
             FileEvent::Broken { file, breakage } => {
                 inner.hold_back(vec![breakage.to_string()]);
                 inner.file = Some(*file);
@@ -150,7 +146,7 @@ impl Following {
         inner.trust.approve(file.path(), keys)?;
         tracing::info!(file = %file.path().display(), "the followed file was approved");
         inner.good = LastGood::default();
-        Ok(inner.look(file))
+        Ok(inner.look(&file))
     }
 
     /// Mends one finding. The watcher sees the new file like any other save.
@@ -184,14 +180,14 @@ impl Following {
 
 impl Inner {
     /// A new state of the file.
-    fn look(&mut self, file: EnvFile) -> Option<Box<Settings>> {
+    fn look(&mut self, file: &EnvFile) -> Option<Box<Settings>> {
         self.look_only(file.clone());
         let status = self.status.as_mut()?;
         if !status.approved {
             return None;
         }
         let nothing = Written::default();
-        match self.good.offer(&file, &nothing, &nothing) {
+        match self.good.offer(file, &nothing, &nothing) {
             Offered::Taken(settings) => Some(settings),
             Offered::Same => None,
             Offered::Kept(reasons) => {

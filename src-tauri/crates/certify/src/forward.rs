@@ -19,7 +19,7 @@ use crate::weights::Weights;
 const BLOCK_BYTES: usize = 8 << 20;
 
 /// Bytes that the states of one group of texts may take.
-const STATES_BYTES: usize = 96 << 20;
+const STATES_BYTES: usize = 64 << 20;
 
 /// How hidden states become vectors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

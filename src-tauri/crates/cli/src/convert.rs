@@ -34,6 +34,7 @@ pub(crate) async fn run(convert: Convert, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn convert_all(convert: &Convert, as_json: bool, stop: &AtomicBool) -> anyhow::Result<()> {
+    embedbar_memory::return_large_blocks();
     let job = job(convert)?;
     warn(&job);
     let started = Instant::now();

@@ -29,6 +29,7 @@ const NICENESS: i32 = 10;
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let _logging = embedbar_app::log_to_standard_error();
+    embedbar_memory::return_large_blocks();
     // It is a courtesy: a system that refuses it converts all the same.
     let _ = rustix::process::nice(NICENESS);
     say(&match convert() {

@@ -97,8 +97,8 @@ commands! {
     env(Empty) -> EnvState;
     /// Follows a `.env` and no other, or none any more. An unknown file changes nothing before it is approved.
     follow(EnvChoice) -> EnvState;
-    /// Lets the followed `.env` change what runs, with the variables that it has now.
-    approve_env(Empty) -> EnvState;
+    /// Lets the followed `.env` change what runs with these variables, and no others.
+    approve_env(EnvApproval) -> EnvState;
     /// Mends one finding in the followed `.env`; no other byte of it changes.
     mend_env(EnvMend) -> EnvState;
     /// A fresh reading of the machine's memory.

@@ -592,6 +592,13 @@ pub struct EnvChoice {
     pub path: Option<String>,
 }
 
+/// A person's word for a followed `.env`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvApproval {
+    /// [`EnvStatus::unapproved`], as it was shown: a variable that came meanwhile is not approved with them.
+    pub variables: Vec<String>,
+}
+
 /// The finding to mend.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
 pub struct EnvMend {

@@ -28,7 +28,7 @@ mod rates;
 mod release;
 mod scripted;
 
-pub use release::release_unused;
+pub use release::{release_unused, return_large_blocks};
 pub use scripted::Scripted;
 
 /// A machine that can be read: its memory, who holds it, its disks.

@@ -21,6 +21,20 @@ pub fn release_unused() {
     }
 }
 
+/// Has the allocator give every large block back to the system as soon as it is freed, for the rest of this process's life: for
+/// programs that go through many of them one after the other and may not grow.
+///
+/// glibc otherwise keeps blocks of up to 32 MB for later once it has seen one go. Elsewhere nothing happens.
+pub fn return_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const LARGE: libc::c_int = 1 << 20;
+        // SAFETY: it takes no pointer and may be called at any time.
+        let set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+        tracing::debug!(set = set != 0, "large blocks are mapped by themselves");
+    }
+}
+
 #[cfg(target_os = "macos")]
 unsafe extern "C" {
     /// <https://github.com/apple-oss-distributions/libmalloc>, `include/malloc/malloc.h`; the libc crate lacks it.

@@ -5,6 +5,8 @@
 //! more; then the eight scales and the eight minima become 6-bit multiples of two half-precision numbers, and the codes are
 //! made again for what those mean. The sums are in single precision and in the reference's order.
 
+#![allow(clippy::inline_always, reason = "what is not inlined is compiled for the least of processors")]
+
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 

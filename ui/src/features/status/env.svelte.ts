@@ -43,7 +43,7 @@ export class EnvStore {
     if (path === null) {
       const failure: Failure = {
         code: 'invalid_request',
-        message: text.trim() === '' ? 'no file is named' : `\`${text.trim()}\` is not an absolute path`,
+        message: text.trim() === '' ? 'no file is named' : `the path \`${text.trim()}\` is not absolute`,
         hint: 'Type the whole path of a `.env` or of its folder, such as `~/src/project`.',
         retryable: false,
       };

@@ -79,8 +79,8 @@ describe('no followed file', () => {
   });
 
   it.each([
-    ['src/papr-demo', 'not an absolute path'],
-    ['', 'o file is named'],
+    ['src/papr-demo', 'the path src/papr-demo is not absolute'],
+    ['', 'no file is named'],
   ])('is explained below the field where %j was typed, and nothing is asked for', async (typed, words) => {
     const platform = await open();
     await follow(typed);
@@ -128,7 +128,7 @@ describe('a followed file', () => {
     expect(toggle.getAttribute('aria-expanded')).toBe('true');
     const list = screen.getByTestId('env-values');
     expect(document.getElementById(toggle.getAttribute('aria-controls') ?? '')?.contains(list)).toBe(true);
-    const rows = [...list.querySelectorAll('dl > div')].map((row) => [...row.children].map((cell) => cell.textContent));
+    const rows = [...list.querySelectorAll('div')].map((row) => [...row.querySelectorAll('dt, dd > span')].map((cell) => cell.textContent));
     expect(rows).toHaveLength(8);
     expect(rows[0]).toEqual(['backend', 'Core ML', '.env line 3 (PAPR_ENABLE_COREML)']);
     await press(toggle);
@@ -165,7 +165,10 @@ describe('a followed file', () => {
 
   it('is given up on request, and the field is back', async () => {
     const platform = await open('env');
-    await press(screen.getByTestId('env-unfollow'));
+    const button = screen.getByTestId('env-unfollow');
+    button.focus();
+    await press(button);
+    expect(document.activeElement?.textContent?.trim()).toBe('No .env is followed.');
     expect(calls(platform, 'follow')).toEqual([{ path: null }]);
     expect(field().value).toBe('');
   });
@@ -274,13 +277,14 @@ describe('the findings', () => {
     expect(within(section()).getByRole('alert').textContent).toContain(MEND_FAILURE.hint);
   });
 
-  it('leave the keyboard in the section when the button under it is gone', async () => {
-    await open('env-findings', { findings: [...ENV_STATES.findings.findings.slice(0, 1)] });
-    const mend = screen.getByTestId('env-mend');
+  it('leave the keyboard in the section when the button under it is gone, and not on the next mend', async () => {
+    await open('env-findings');
+    const mend = within(row('true_only')).getByText('Mend');
     mend.focus();
     await press(mend);
-    expect(screen.queryByTestId('env-mend')).toBeNull();
+    expect(mend.isConnected).toBe(false);
     expect(section().contains(document.activeElement)).toBe(true);
+    expect(screen.getAllByTestId('env-mend')).not.toContain(document.activeElement);
   });
 });
 

@@ -1,5 +1,5 @@
 /** The contract's names in words. */
-import type { BackendName, FoundBy, Precision, Pressure } from '../contract/contract';
+import type { BackendName, EnvSeverity, FoundBy, Precision, Pressure } from '../contract/contract';
 import { UNKNOWN } from './format';
 
 export const PRECISION: Record<Precision, string> = { fp32: 'FP32', fp16: 'FP16', int8: 'INT8', '4bit': '4-bit' };
@@ -12,6 +12,8 @@ export const BACKEND: Record<BackendName, string> = {
 };
 
 export const FOUND_BY: Record<FoundBy, string> = { words: 'words', meaning: 'meaning', both: 'words + meaning' };
+
+export const SEVERITY: Record<EnvSeverity, string> = { note: 'Note', warning: 'Warning', error: 'Error' };
 
 const PRESSURE: Record<Pressure, string> = { normal: 'Normal', warn: 'Warning', critical: 'Critical' };
 

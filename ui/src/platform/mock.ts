@@ -2,7 +2,7 @@
  * Sample data without an application behind it: for tests of the views and for looking at them (`?mock=SCENARIO`). Everything
  * is made up and the same each time; views that show it say so.
  */
-import type { Commands, Failure, Hit, Job, JobState, MemoryPoint, ModelState, Pressure, QueryRecord, Snapshot } from '../contract/contract';
+import type { Commands, EnvFinding, EnvStatus, Failure, Hit, Job, JobState, MemoryPoint, ModelState, Pressure, QueryRecord, Snapshot } from '../contract/contract';
 import type { Connection, Method, Params, Platform, Reply, Watcher } from './types';
 
 const GIB = 1024 ** 3;
@@ -39,6 +39,64 @@ export const MODEL_STATES = {
   },
   failed: { state: 'failed', model: 'qwen3-embedding-4b', failure: FAILURE },
 } as const satisfies Record<ModelState['state'], ModelState>;
+
+export const MEND_FAILURE: Failure = {
+  code: 'io',
+  message: '`/Users/ada/src/papr-demo/.env` cannot be written: permission denied',
+  hint: 'Make it writable for you, or change the line yourself.',
+  retryable: false,
+};
+
+function finding(line: number, severity: EnvFinding['severity'], code: string, message: string, mend: string | null): EnvFinding {
+  return { code, severity, line, message, mend };
+}
+
+/** A file that is approved, in force and without a fault. */
+const followed: EnvStatus = {
+  path: '/Users/ada/src/papr-demo/.env',
+  approved: true,
+  unapproved: [],
+  held_back: [],
+  findings: [],
+  values: [
+    { name: 'backend', value: 'Core ML', origin: '`.env` line 3 (`PAPR_ENABLE_COREML`)' },
+    { name: 'model', value: '/Users/ada/Models/Qwen3-Embedding-4B-int8.mlpackage', origin: '`.env` line 4 (`PAPR_COREML_MODEL`)' },
+    { name: 'precision', value: 'int8', origin: '`.env` line 5 (`PAPR_COREML_VARIANT`)' },
+    { name: 'recipe', value: 'papr', origin: '`.env` line 9 (`EMBEDBAR_RECIPE`)' },
+    { name: 'idle', value: 'unloaded after 30 min', origin: 'default' },
+    { name: 'pinned', value: 'no', origin: 'default' },
+    { name: 'smaller', value: 'no', origin: 'default' },
+    { name: 'remote', value: 'never asked', origin: 'default' },
+  ],
+  effect: '`Qwen3-Embedding-4B` runs in INT8 with Core ML, as the file asks.',
+};
+
+/** What can be the matter with a followed file. */
+export const ENV_STATES = {
+  fine: followed,
+  findings: {
+    ...followed,
+    findings: [
+      finding(1, 'note', 'byte_order_mark', 'The file begins with a byte order mark. A shell and python-dotenv up to 1.2.1 take it for a part of the first name, which is then not set. Save it as UTF-8 without a byte order mark.', 'Remove the byte order mark'),
+      finding(2, 'error', 'readable_by_others', '`PAPR_MEMORY_API_KEY` and 1 more can be read by other users of this machine: the file’s mode is 644. Make it readable by you alone.', 'Set the mode of the file to 600'),
+      finding(3, 'error', 'true_only', '`PAPR_ENABLE_COREML=1` turns Core ML on and loads sentence-transformers (16 GB) as well. Write `PAPR_ENABLE_COREML=true`.', 'Write `PAPR_ENABLE_COREML=true`'),
+      finding(6, 'warning', 'unknown_name', 'Nothing reads `PAPR_COREML_VARIENT`. Did you mean `PAPR_COREML_VARIANT`?', null),
+      finding(7, 'error', 'coreml_and_mlx', 'Core ML (line 3) and MLX are both on: Core ML wins. If it fails, for example because the package is missing, the SDK tries MLX, which has never worked, and ends by loading sentence-transformers, about 16 GB. Comment MLX out.', 'Comment out `PAPR_ENABLE_MLX`'),
+      finding(10, 'warning', 'duplicate', '`EMBEDBAR_IDLE_MINUTES` is set again in line 14, which wins: this line has no effect.', 'Comment out `EMBEDBAR_IDLE_MINUTES` in line 10'),
+      finding(12, 'note', 'unreleased_only', '`PAPR_COREML_COMPUTE_UNITS` is read by the branch `development-coreml` only. The release always says `ALL`.', null),
+    ],
+  },
+  unapproved: {
+    ...followed,
+    approved: false,
+    unapproved: ['EMBEDBAR_RECIPE', 'PAPR_COREML_MODEL', 'PAPR_COREML_VARIANT', 'PAPR_ENABLE_COREML', 'PAPR_ONDEVICE_PROCESSING'],
+    effect: '`Qwen3-Embedding-4B` would run in INT8 with Core ML and take about 4.3 GB, in place of `all-MiniLM-L6-v2`.',
+  },
+  held: {
+    ...followed,
+    held_back: ['the quote that opens in line 7 is never closed: that line is not read'],
+  },
+} as const satisfies Record<string, EnvStatus>;
 
 function query(id: number, label: string, age: number, [queue, tokenize, forward, search]: [number, number, number, number | null]): QueryRecord {
   const embedding = queue + tokenize + forward;
@@ -112,6 +170,7 @@ export function sampleSnapshot(): Snapshot {
       ],
     },
     waiting: 0,
+    env: null,
   };
 }
 
@@ -165,6 +224,10 @@ const SCENARIOS: Record<string, (snapshot: Snapshot) => void> = {
       conversion(7, { ...still, state: { state: 'done' }, title: 'Qwen3-Embedding-0.6B to INT8 GGUF', detail: '639.2 MB from 1.2 GB', target: '/Users/ada/Models/qwen3-0.6b-int8.gguf' }),
     ];
   },
+  env: (snapshot) => Object.assign(snapshot, { env: ENV_STATES.fine }),
+  'env-findings': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.findings }),
+  'env-unapproved': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.unapproved }),
+  'env-held': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.held }),
   unread: (snapshot) => {
     snapshot.memory = nothingRead();
   },
@@ -250,6 +313,19 @@ export class MockPlatform implements Platform {
       ],
     }),
     activate: () => this.snapshot.model,
+    env: () => ({ env: this.snapshot.env }),
+    follow: ({ path }) => {
+      const file = path === null || path.endsWith('/.env') ? path : `${path}/.env`;
+      return this.#setEnv(file === null ? null : { ...ENV_STATES.unapproved, path: file });
+    },
+    approve_env: () => {
+      const { env } = this.snapshot;
+      return this.#setEnv(env && { ...env, approved: true, unapproved: [], effect: ENV_STATES.fine.effect });
+    },
+    mend_env: ({ code, line }) => {
+      const { env } = this.snapshot;
+      return this.#setEnv(env && { ...env, findings: env.findings.filter((other) => other.code !== code || other.line !== line) });
+    },
     memory: () => this.snapshot.memory,
     machine: () =>
       this.#scenario === 'unread'
@@ -305,6 +381,11 @@ export class MockPlatform implements Platform {
     this.snapshot = snapshot;
     this.#watcher?.connection({ state: 'live' });
     this.#watcher?.snapshot(snapshot);
+  }
+
+  #setEnv(env: EnvStatus | null): Reply<'env'> {
+    this.push({ ...this.snapshot, env });
+    return { env };
   }
 
   connection(connection: Connection): void {

@@ -1,8 +1,8 @@
 /** What the panel says about a snapshot: pure functions, without a view in sight. */
-import type { ConvertFormat, ConvertPrecision, Job, MemoryReading, ModelInfo, ModelState } from '../../contract/contract';
+import type { ConvertFormat, ConvertPrecision, EnvFinding, EnvSeverity, EnvStatus, Job, MemoryReading, ModelInfo, ModelState } from '../../contract/contract';
 import { count, counted, elapsed, fileRate, fileSize, memory, milliseconds, remaining, UNKNOWN } from '../../lib/format';
 import { shownPath } from '../../lib/paths';
-import { BACKEND, PRECISION } from '../../lib/words';
+import { BACKEND, PRECISION, SEVERITY } from '../../lib/words';
 
 export interface Gauge {
   /** Shares of the whole memory, 0 to 1. */
@@ -110,4 +110,26 @@ export function conversionCaution(precision: ConvertPrecision, format: ConvertFo
   return precision === '4bit' && format === 'mlpackage'
     ? '4-bit Core ML packages have been reported to give wrong vectors on real Macs. INT8 is the safe choice.'
     : '';
+}
+
+export interface EnvFace {
+  word: string;
+  tone: 'accent' | 'normal' | 'warn';
+}
+
+/** Whether the followed file decides. That it waits for a person comes first: nothing else goes on before. */
+export function envFace({ approved, held_back }: EnvStatus): EnvFace {
+  if (!approved) return { word: 'Not approved', tone: 'accent' };
+  return held_back.length > 0 ? { word: 'Held back', tone: 'warn' } : { word: 'In force', tone: 'normal' };
+}
+
+export interface FindingFace {
+  word: string;
+  tone: 'neutral' | 'warn' | 'critical';
+}
+
+const FINDING_TONE: Record<EnvSeverity, FindingFace['tone']> = { note: 'neutral', warning: 'warn', error: 'critical' };
+
+export function findingFace({ severity }: EnvFinding): FindingFace {
+  return { word: SEVERITY[severity] ?? severity, tone: FINDING_TONE[severity] ?? 'neutral' };
 }

@@ -171,6 +171,15 @@ items: Array<Embedding>, };
 export type Empty = Record<symbol, never>;
 
 /**
+ * A person's word for a followed `.env`.
+ */
+export type EnvApproval = { 
+/**
+ * [`EnvStatus::unapproved`], as it was shown: a variable that came meanwhile is not approved with them.
+ */
+variables: Array<string>, };
+
+/**
  * The `.env` to follow.
  */
 export type EnvChoice = { 
@@ -962,8 +971,8 @@ export interface Commands {
   env: { params: Empty; reply: EnvState };
   /** Follows a `.env` and no other, or none any more. An unknown file changes nothing before it is approved. */
   follow: { params: EnvChoice; reply: EnvState };
-  /** Lets the followed `.env` change what runs, with the variables that it has now. */
-  approve_env: { params: Empty; reply: EnvState };
+  /** Lets the followed `.env` change what runs with these variables, and no others. */
+  approve_env: { params: EnvApproval; reply: EnvState };
   /** Mends one finding in the followed `.env`; no other byte of it changes. */
   mend_env: { params: EnvMend; reply: EnvState };
   /** A fresh reading of the machine's memory. */

@@ -1,13 +1,13 @@
 //! The contract's commands, carried out here.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use embedbar_contract::{
-    CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvChoice,
-    EnvMend, EnvState, Failure, FailureCode, FolderChoice, IndexRequest, Job, JobId, MachineOverview, MemoryHistory,
-    MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest, PauseRequest, PromptKind, QueryKind,
-    RecipeName, SearchRequest, SearchResults, Snapshot,
+    CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvApproval,
+    EnvChoice, EnvMend, EnvState, Failure, FailureCode, FolderChoice, IndexRequest, Job, JobId, MachineOverview,
+    MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest, PauseRequest, PromptKind,
+    QueryKind, RecipeName, SearchRequest, SearchResults, Snapshot,
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
@@ -16,11 +16,6 @@ use crate::app::App;
 use crate::cleanup;
 use crate::conversion::Conversion;
 use crate::queries::Cost;
-
-/// Between looks for what the watcher of the followed file tells at its start.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
-/// It may be that it tells nothing for so long: a file that looks unfinished.
-const LONGEST_LOOK: Duration = Duration::from_secs(3);
 
 impl Commands for App {
     async fn snapshot(&self, _: Empty) -> Result<Snapshot, Failure> {
@@ -194,20 +189,11 @@ impl Commands for App {
         }
         self.following.follow(path.as_deref())?;
         self.changed.notify_one();
-        if path.is_some() && self.stays {
-            // The watcher tells the state at the start like any other.
-            let told = async {
-                while self.following.status().is_none() {
-                    tokio::time::sleep(FIRST_LOOK).await;
-                }
-            };
-            let _without_it_the_next_snapshot_has_it = tokio::time::timeout(LONGEST_LOOK, told).await;
-        }
         self.env(Empty {}).await
     }
 
-    async fn approve_env(&self, _: Empty) -> Result<EnvState, Failure> {
-        if let Some(settings) = self.following.approve()?.filter(|_| self.stays) {
+    async fn approve_env(&self, approval: EnvApproval) -> Result<EnvState, Failure> {
+        if let Some(settings) = self.following.approve(&approval.variables)?.filter(|_| self.stays) {
             self.carry_out(&settings).await;
         }
         self.env(Empty {}).await

@@ -87,13 +87,15 @@ impl Following {
         // The thread that ends may be about to tell something.
         let old = {
             let mut inner = self.lock();
-            inner.file = if let Some(path) = path {
-                Some(inner.followed.follow(path)?)
-            } else {
-                inner.followed.stop()?;
-                None
-            };
-            (inner.good, inner.status) = (LastGood::default(), None);
+            (inner.good, inner.status, inner.file) = (LastGood::default(), None, None);
+            match path {
+                // It is shown at once; what it decides comes with the watcher's first look.
+                Some(path) => {
+                    let file = inner.followed.follow(path)?;
+                    inner.look_only(file);
+                }
+                None => inner.followed.stop()?,
+            }
             inner.watch.take()
         };
         drop(old);
@@ -138,12 +140,13 @@ impl Following {
         }
     }
 
-    /// Lets the file decide, with the variables that it has now.
-    pub(crate) fn approve(&self) -> Result<Option<Box<Settings>>, Failure> {
+    /// Lets the file decide with these variables, which a person has seen.
+    pub(crate) fn approve(&self, variables: &[String]) -> Result<Option<Box<Settings>>, Failure> {
         let mut inner = self.lock();
         let file = inner.file.clone().ok_or_else(nothing_followed)?;
-        let keys = Written::of(file.document()).keys_that_matter();
-        inner.trust.approve(file.path(), keys)?;
+        let has = Written::of(file.document()).keys_that_matter();
+        // Only what the file has: an approval is not given in advance.
+        inner.trust.approve(file.path(), variables.iter().filter(|variable| has.contains(variable)))?;
         tracing::info!(file = %file.path().display(), "the followed file was approved");
         inner.good = LastGood::default();
         Ok(inner.look(&file))
@@ -434,13 +437,19 @@ mod tests {
         let status = following.status().expect("it is followed");
         assert_eq!((status.approved, status.unapproved), (false, vec!["EMBEDBAR_MODEL".to_owned()]));
         assert!(status.effect.contains("`mine`"), "{}", status.effect);
-        let settings = following.approve().expect("it is there").expect("it may decide now");
+        let shown = |following: &Following| following.status().expect("followed").unapproved;
+        // A variable that came after the file was shown is not approved with the others.
+        assert!(following.take(changed("EMBEDBAR_MODEL=mine\nEMBEDBAR_PIN=true\n")).is_none());
+        assert!(following.approve(&["EMBEDBAR_MODEL".to_owned()]).expect("it is there").is_none());
+        assert_eq!(shown(&following), ["EMBEDBAR_PIN"]);
+        following.take(changed("EMBEDBAR_MODEL=mine\n"));
+        let settings = following.approve(&shown(&following)).expect("it is there").expect("it may decide now");
         assert_eq!(settings.model.value, Some(ModelWish::Id("mine".to_owned())));
         assert!(following.take(changed("EMBEDBAR_MODEL=other\n")).is_some(), "another value needs no new word");
         assert!(following.take(changed("EMBEDBAR_MODEL=other\nEMBEDBAR_PRECISION=int8\n")).is_none());
         assert_eq!(following.status().expect("followed").unapproved, ["EMBEDBAR_PRECISION"]);
         // A broken edit keeps what was good.
-        following.approve().expect("it is there");
+        following.approve(&shown(&following)).expect("it is there");
         assert!(following.take(changed("EMBEDBAR_MODEL=x\nEMBEDBAR_PRECISION=wide\n")).is_none());
         assert!(!following.status().expect("followed").held_back.is_empty());
         following.follow(None).expect("it can be let go");

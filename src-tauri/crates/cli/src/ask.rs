@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use embedbar_app::{Access, Options};
 use embedbar_contract::{
-    CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, EnvChoice, EnvState, Failure, FailureCode,
-    FolderChoice, IndexRequest, Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading, ModelChoice, ModelState,
-    PromptKind, RecipeName, Remote, SearchRequest,
+    CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, EnvApproval, EnvChoice, EnvState, Failure,
+    FailureCode, FolderChoice, IndexRequest, Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading,
+    ModelChoice, ModelState, PromptKind, RecipeName, Remote, SearchRequest,
 };
 
 use crate::arguments::{Command, Embed, Env, Prompt, Recipe};
@@ -52,8 +52,9 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         Command::Env { command: Env::Use { file, approve, none: _ } } => {
             let path = file.map(std::path::absolute).transpose()?.as_deref().map(text).transpose()?;
             let mut state = application.follow(EnvChoice { path }).await?;
-            if approve {
-                state = application.approve_env(Empty {}).await?;
+            if let Some(env) = state.env.as_ref().filter(|env| approve && !env.approved) {
+                let variables = env.unapproved.clone();
+                state = application.approve_env(EnvApproval { variables }).await?;
             }
             show(&state, json, followed)
         }

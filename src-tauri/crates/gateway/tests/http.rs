@@ -67,7 +67,7 @@ impl Commands for Canned {
     async fn follow(&self, _: EnvChoice) -> Result<EnvState, Failure> {
         Err(canned())
     }
-    async fn approve_env(&self, _: Empty) -> Result<EnvState, Failure> {
+    async fn approve_env(&self, _: EnvApproval) -> Result<EnvState, Failure> {
         Err(canned())
     }
     async fn mend_env(&self, _: EnvMend) -> Result<EnvState, Failure> {

@@ -57,8 +57,9 @@ export class EnvStore {
     return this.#carryOut('unfollow', 'follow', { path: null });
   }
 
-  approve(): Promise<boolean> {
-    return this.#carryOut('approve', 'approve_env', {});
+  /** With the variables that are shown: one that the file gets meanwhile is asked about again. */
+  approve(variables: string[]): Promise<boolean> {
+    return this.#carryOut('approve', 'approve_env', { variables });
   }
 
   mend({ code, line }: EnvMend): Promise<boolean> {

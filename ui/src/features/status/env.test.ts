@@ -303,7 +303,7 @@ describe('a file that is not approved', () => {
   it('decides once it is let', async () => {
     const platform = await open('env-unapproved');
     await press(screen.getByText('Let it decide'));
-    expect(calls(platform, 'approve_env')).toEqual([{}]);
+    expect(calls(platform, 'approve_env')).toEqual([{ variables: ENV_STATES.unapproved.unapproved }]);
     expect(screen.queryByTestId('env-trust')).toBeNull();
     expect(text('env-state')).toBe('In force');
   });

@@ -165,8 +165,8 @@ mod tests {
         Repetition { version: VERSION, verdict, agreement, unit, system, target_sha256, milliseconds: 1.0 }
     }
 
-    fn unfit() -> Option<Repetition> {
-        Some(repetition(Verdict::Quarantined("too far off".to_owned())))
+    fn unfit() -> Repetition {
+        repetition(Verdict::Quarantined("too far off".to_owned()))
     }
 
     const UNITS: [ComputeUnit; 3] = [ComputeUnit::NeuralEngine, ComputeUnit::Gpu, ComputeUnit::Cpu];
@@ -174,8 +174,7 @@ mod tests {
     #[test]
     fn a_unit_that_is_not_fit_gives_way_to_the_next_one() {
         let opened = first_that_passes(Path::new("x.mlpackage"), &UNITS, |unit| {
-            let repetition = if unit == ComputeUnit::NeuralEngine { unfit() } else { None };
-            Ok((unit, repetition))
+            Ok((unit, (unit == ComputeUnit::NeuralEngine).then(unfit)))
         });
         assert_eq!(opened.expect("the GPU passes"), ComputeUnit::Gpu);
         let passed =
@@ -185,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_package_that_no_unit_may_run_is_an_error_that_says_why() {
-        let refused = first_that_passes(Path::new("x.mlpackage"), &UNITS, |unit| Ok((unit, unfit())));
+        let refused = first_that_passes(Path::new("x.mlpackage"), &UNITS, |unit| Ok((unit, Some(unfit()))));
         let error = refused.expect_err("no unit passes").to_string();
         assert_eq!(error, "`x.mlpackage` is not used with Core ML on the processor: too far off");
         let broken = |_| Err(CertifyError::Certificate { path: "c".into(), problem: "it is cut short".to_owned() });

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use embedbar_contract::{Failure, FailureCode, IndexSummary, MemoryReading, ModelState, Snapshot};
 use embedbar_documents::Index;
@@ -23,6 +24,10 @@ use crate::observer::{Gauge, observe, worker_pid};
 use crate::owner;
 use crate::queries::Queries;
 use crate::swap;
+
+/// After the start: a converter that was killed while the system wrote its file to the disk holds the lock until that is done, and
+/// what it leaves is passed over by the first sweep.
+const SECOND_SWEEP: Duration = Duration::from_mins(1);
 
 /// How to start.
 #[derive(Default)]
@@ -117,6 +122,11 @@ impl App {
         owner::listen(&app)?;
         tracing::info!(home = %app.home.root().display(), version = env!("CARGO_PKG_VERSION"), "Embedbar owns its home");
         if options.stay {
+            let models = app.home.models();
+            tokio::spawn(async move {
+                tokio::time::sleep(SECOND_SWEEP).await;
+                drop(tokio::task::spawn_blocking(move || conversion::sweep(&models)).await);
+            });
             app.following.start()?;
             tokio::spawn(following::follow(Arc::downgrade(&app), events));
             let lifecycle = app.lifecycle.clone();

@@ -1,4 +1,4 @@
-//! `embedbar env` and `embedbar plan`, as a script uses them.
+//! `embedbar env`, `plan`, `latency` and `doctor`, as a script uses them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -89,4 +89,53 @@ fn a_plan_says_for_each_candidate_whether_it_fits() {
     let plan = &home.json(&["plan"])[0];
     assert_eq!((&plan["choice"]["model"], &plan["choice"]["precision"]), (&"all-MiniLM-L6-v2".into(), &"int8".into()));
     assert!(home.failure(&["plan", "--model", "nobody/knows"]).contains("Qwen3-Embedding-0.6B"));
+}
+
+#[test]
+fn latency_tells_a_cold_query_from_warm_ones_and_says_what_answered() {
+    let home = TestHome::new();
+    let alone = &home.json(&["latency", "--queries", "3"])[0];
+    assert_eq!((&alone["first_was_cold"], &alone["queries"]), (&true.into(), &3.into()));
+    assert_eq!(alone["generation"]["model"], "all-MiniLM-L6-v2");
+    let total = |cost: &Value| cost["total"].as_f64().expect("milliseconds");
+    assert!(total(&alone["first"]) > total(&alone["warm_p50"]), "loading takes time: {alone}");
+    assert!(total(&alone["warm_p95"]) >= total(&alone["warm_p50"]));
+
+    let _server = home.serve();
+    home.json(&["embed", "now it is loaded"]);
+    assert_eq!(home.json(&["latency", "--queries", "1"])[0]["first_was_cold"], false);
+    let cold = home.run(&["latency", "--queries", "1", "--cold"]);
+    let text = String::from_utf8(cold.stdout).expect("UTF-8");
+    assert!(text.contains("the model was not loaded") && text.contains("search latency: "), "{text}");
+}
+
+#[test]
+fn the_doctor_goes_through_the_seeds_checklist_with_evidence() {
+    let home = TestHome::new();
+    let folder = home.scratch();
+    let file = folder.join(".env");
+    let check = |text: &str| {
+        fs::write(&file, text).expect("it can be written");
+        let output = home.run(&["--json", "doctor", "--checklist", "--file", file.to_str().expect("UTF-8")]);
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let points: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(points.len(), 7);
+        assert!(points.iter().all(|point| point["evidence"].as_str().is_some_and(|evidence| !evidence.is_empty())));
+        let outcomes: Vec<String> =
+            points.iter().map(|point| point["outcome"].as_str().expect("an outcome").to_owned()).collect();
+        assert_eq!(output.status.success(), !outcomes.iter().any(|outcome| outcome == "fail"), "{outcomes:?}");
+        (outcomes, text)
+    };
+    let (outcomes, text) =
+        check("PAPR_ONDEVICE_PROCESSING=true\nPAPR_ENABLE_COREML=true\nTOKENIZERS_PARALLELISM=false\n");
+    // The third is about this machine's memory, which a test does not command.
+    assert_eq!(outcomes[..2], ["pass", "pass"]);
+    assert_eq!(outcomes[3..], ["not_applicable", "pass", "pass", "not_applicable"]);
+    assert!(text.contains("Skipping ST preload: Core ML is enabled (faster, less memory)"), "{text}");
+    let (outcomes, _) = check(
+        "PAPR_ONDEVICE_PROCESSING=true\nPAPR_ENABLE_COREML=1\nPAPR_ENABLE_MLX=1\nPAPR_COREML_MODEL=no.mlpackage\n\
+         TOKENIZERS_PARALLELISM=true\n",
+    );
+    assert_eq!(outcomes[1], "fail");
+    assert_eq!(outcomes[3..6], ["fail", "fail", "fail"]);
 }

@@ -5,12 +5,13 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use embedbar_catalog::Catalogue;
 use embedbar_contract::{EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading, Precision};
 use embedbar_settings::{
-    BackendWish, Disk, EnvFile, FileEvent, Followed, LastGood, Layers, ModelWish, Offered, Patience, Settings,
-    Severity, Trust, Verdict, Watch, Wish, Written, apply, lint, resolve,
+    BackendWish, Disk, EnvFile, FileEvent, Followed, IdleWish, LastGood, Layers, ModelWish, Offered, Origin, Patience,
+    Settings, Severity, Trust, Verdict, Watch, Wish, Written, apply, lint, resolve,
 };
 use embedbar_store::{Home, Library, Model};
 use tokio::sync::mpsc;
@@ -111,6 +112,11 @@ impl Following {
     /// The state that others see.
     pub(crate) fn status(&self) -> Option<EnvStatus> {
         self.lock().status.clone()
+    }
+
+    /// After which time without a query the model is unloaded, where the file in force says so.
+    pub(crate) fn idle_limit(&self) -> Option<Duration> {
+        idle_limit(self.lock().good.settings()?)
     }
 
     /// Takes what the watcher saw. Gives the settings that are to be carried out, where the file may decide and means something
@@ -248,6 +254,14 @@ impl Inner {
         let path = self.followed.path().map(|path| path.display().to_string()).unwrap_or_default();
         let status = self.status.get_or_insert_with(|| EnvStatus { path, ..EnvStatus::default() });
         status.held_back = reasons;
+    }
+}
+
+/// Only what is written counts: a model that nobody spoke of stays loaded.
+fn idle_limit(settings: &Settings) -> Option<Duration> {
+    match settings.idle.value {
+        IdleWish::After(limit) if settings.idle.origin != Origin::Default && !settings.pinned.value => Some(limit),
+        _ => None,
     }
 }
 
@@ -404,6 +418,15 @@ mod tests {
             let why = ask(text).expect_err(text);
             assert!(why.contains(says), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn a_model_is_unloaded_after_the_time_that_is_written_and_not_where_it_is_pinned() {
+        let limit = |text: &str| idle_limit(&settings(text));
+        assert_eq!(limit("EMBEDBAR_IDLE_MINUTES=5"), Some(Duration::from_mins(5)));
+        assert_eq!(limit("EMBEDBAR_IDLE_MINUTES=0"), None);
+        assert_eq!(limit("EMBEDBAR_IDLE_MINUTES=5\nEMBEDBAR_PIN=true"), None);
+        assert_eq!(limit("EMBEDBAR_MODEL=mine"), None);
     }
 
     #[test]

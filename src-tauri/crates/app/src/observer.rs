@@ -89,6 +89,26 @@ pub(crate) fn worker_pid(state: &ModelState) -> Option<u32> {
     }
 }
 
+/// When the model was last of use to anybody.
+#[derive(Debug, Default)]
+struct Activity {
+    last: Option<(u64, Option<u32>)>,
+    at: Option<Instant>,
+}
+
+impl Activity {
+    /// `last` is the last query and the worker: a new one of either is activity.
+    fn see(&mut self, busy: bool, last: (u64, Option<u32>), now: Instant) {
+        if busy || self.last != Some(last) {
+            (self.last, self.at) = (Some(last), Some(now));
+        }
+    }
+
+    fn idle_for(&self, now: Instant) -> Duration {
+        self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+}
+
 /// Runs until the application is dropped or stops.
 pub(crate) async fn observe(
     app: std::sync::Weak<App>,
@@ -102,6 +122,7 @@ pub(crate) async fn observe(
     let mut counted: Option<Instant> = None;
     let mut was_busy = false;
     let mut squeeze = Squeeze::default();
+    let mut activity = Activity::default();
     loop {
         let mut take_reading = false;
         tokio::select! {
@@ -118,6 +139,16 @@ pub(crate) async fn observe(
             }
         }
         let busy = app.jobs.indexing();
+        let last_query =
+            app.queries.lock().expect("nobody panics while they hold the queries. This is a bug.").last_id();
+        let pid = worker_pid(&app.lifecycle.state().borrow());
+        activity.see(busy || app.lifecycle.waiting() > 0, (last_query, pid), Instant::now());
+        if let Some(limit) = app.following.idle_limit().filter(|_| take_reading && pid.is_some())
+            && activity.idle_for(Instant::now()) >= limit
+            && app.lifecycle.unload().await
+        {
+            tracing::info!(minutes = limit.as_secs() / 60, "nobody has asked, so the model was unloaded");
+        }
         if counted.is_none_or(|at| at.elapsed() >= COUNT_INTERVAL && busy) || (was_busy && !busy) || app.index_changed()
         {
             let app = app.clone();
@@ -132,5 +163,24 @@ pub(crate) async fn observe(
         snapshots.send_replace(Arc::new(app.picture(index.clone())));
         drop(app);
         tokio::time::sleep(SNAPSHOT_INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_a_new_worker_and_bulk_work_are_activity() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut activity = Activity::default();
+        activity.see(false, (1, Some(7)), at(0));
+        activity.see(false, (1, Some(7)), at(50));
+        assert_eq!(activity.idle_for(at(60)).as_secs(), 60);
+        for (seconds, busy, last) in [(60, false, (2, Some(7))), (90, false, (2, Some(8))), (120, true, (2, Some(8)))] {
+            activity.see(busy, last, at(seconds));
+            assert_eq!(activity.idle_for(at(seconds + 10)).as_secs(), 10);
+        }
     }
 }

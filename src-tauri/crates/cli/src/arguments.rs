@@ -60,6 +60,24 @@ pub(crate) enum Command {
     },
     /// Show the model, the jobs and the index
     Status,
+    /// Check that everything is as it should be; exits with 1 where a point fails
+    Doctor {
+        /// The seven points about a project that embeds with the Papr SDK
+        #[arg(long)]
+        checklist: bool,
+        /// The project's `.env`, or its folder [default: the followed one, else the one here]
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+    /// Measure what a search costs: the first query, then warm ones, split into waiting, embedding and search
+    Latency {
+        /// Warm queries
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        queries: usize,
+        /// Unload the model first, so that the first query has to load it
+        #[arg(long)]
+        cold: bool,
+    },
     /// Say which precision of a model fits into the memory that is there, and why
     Plan(Plan),
     /// Read, check, mend and follow a project's `.env`

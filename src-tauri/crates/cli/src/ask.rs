@@ -12,6 +12,8 @@ use embedbar_contract::{
 };
 
 use crate::arguments::{Command, Embed, Env, Prompt, Recipe};
+use crate::doctor;
+use crate::latency;
 use crate::output::{self, Progress};
 
 pub(crate) async fn run(command: Command, home: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
@@ -49,6 +51,8 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         }
         Command::Cleanup { dry_run } => cleanup(application, dry_run, json).await,
         Command::Status => status(application, json).await,
+        Command::Doctor { checklist, file } => doctor::run(application, checklist, file.as_deref(), json).await,
+        Command::Latency { queries, cold } => latency::run(application, queries, cold, json).await,
         Command::Env { command: Env::Use { file, approve, none: _ } } => {
             let path = file.map(std::path::absolute).transpose()?.as_deref().map(text).transpose()?;
             let mut state = application.follow(EnvChoice { path }).await?;

@@ -5,7 +5,7 @@ use embedbar_settings::{Code, Document, Finding, Severity, apply, fix_all, lint}
 use crate::world::Imagined;
 
 const PACKAGE: &str = "/project/coreml/Qwen3-Embedding-4B.mlpackage";
-const CACHED: &str = "/home/ada/.cache/papr_memory/coreml/Qwen3-Embedding-4B-FP16.mlpackage";
+const CACHED: &str = "/people/ada/.cache/papr_memory/coreml/Qwen3-Embedding-4B-FP16.mlpackage";
 
 fn all(text: &str, world: &Imagined) -> Vec<Finding> {
     lint(&Document::parse(text), world)
@@ -135,8 +135,8 @@ fn a_relative_path_becomes_a_whole_one() {
 #[test]
 fn a_tilde_is_expanded_by_nobody() {
     let (_, after) =
-        mended("PAPR_COREML_MODEL=~/x.mlpackage\n", &Imagined::with(&["/home/ada/x.mlpackage"]), Code::TildePath);
-    assert_eq!(after, "PAPR_COREML_MODEL=/home/ada/x.mlpackage\n");
+        mended("PAPR_COREML_MODEL=~/x.mlpackage\n", &Imagined::with(&["/people/ada/x.mlpackage"]), Code::TildePath);
+    assert_eq!(after, "PAPR_COREML_MODEL=/people/ada/x.mlpackage\n");
     let nowhere = Imagined { home: None, ..Imagined::default() };
     assert_eq!(find("PAPR_CHROMADB_PATH=~/db\n", &nowhere, Code::TildePath).fix, None);
 }

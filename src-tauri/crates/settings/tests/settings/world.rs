@@ -15,7 +15,7 @@ pub(crate) struct Imagined {
 
 impl Default for Imagined {
     fn default() -> Self {
-        Self { there: Vec::new(), packages: Vec::new(), mode: Some(0o600), home: Some("/home/ada".into()) }
+        Self { there: Vec::new(), packages: Vec::new(), mode: Some(0o600), home: Some("/people/ada".into()) }
     }
 }
 

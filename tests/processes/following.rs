@@ -106,6 +106,20 @@ fn a_save_of_the_followed_file_swaps_the_model_once_it_is_approved() {
     drop(server);
     let server = home.serve();
     becomes(&server, "mine");
+    drop(server);
+    // A model that is broken by then does not leave anybody without one.
+    let weights = home.path().join("models/mine/mine.gguf");
+    let whole = fs::read(&weights).expect("it is there");
+    fs::write(&weights, &whole[..1000]).expect("it can be written");
+    let server = home.serve();
+    becomes(&server, "all-MiniLM-L6-v2");
+    eventually("it is said", || {
+        env(&server)["effect"].as_str().filter(|it| it.contains("answers instead")).map(str::to_owned)
+    });
+    fs::write(&weights, &whole).expect("it can be written");
+    save(&file, "# whole again\nEMBEDBAR_MODEL=mine\nEMBEDBAR_PRECISION=auto\n", true);
+    home.json(&["env", "use", path, "--approve"]);
+    becomes(&server, "mine");
     assert!(home.run(&["env", "use", "--none"]).status.success());
     assert!(env(&server).is_null());
     save(&file, "EMBEDBAR_MODEL=all-MiniLM-L6-v2\n", true);

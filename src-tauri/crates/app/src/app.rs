@@ -80,13 +80,15 @@ impl App {
         let library = Library::open(&home);
         let gauge = Gauge::new(options.machine.unwrap_or_else(embedbar_memory::this_machine));
         let (following, events) = Following::open(&home)?;
-        let model = match &options.model {
-            Some(name) => library.find(name)?,
-            None if options.stay => match following.model_at_start(&library, &gauge.read(None)) {
-                Some(model) => model,
-                None => library.bundled()?.clone(),
-            },
-            None => library.bundled()?.clone(),
+        let followed = match &options.model {
+            None if options.stay => following.model_at_start(&library, &gauge.read(None)),
+            _ => None,
+        };
+        let begins_as_followed = followed.is_some();
+        let model = match (&options.model, followed) {
+            (Some(name), _) => library.find(name)?,
+            (None, Some(model)) => model,
+            (None, None) => library.bundled()?.clone(),
         };
         let program = worker_program(options.worker)?;
         let converter = ConverterProgram { program: program.clone(), arguments: vec![OsString::from("converter")] };
@@ -129,8 +131,14 @@ impl App {
             });
             app.following.start()?;
             tokio::spawn(following::follow(Arc::downgrade(&app), events));
-            let lifecycle = app.lifecycle.clone();
-            tokio::spawn(async move { lifecycle.wake().await.map(drop) }); // a failure shows in the state
+            let (lifecycle, weak) = (app.lifecycle.clone(), Arc::downgrade(&app));
+            tokio::spawn(async move {
+                // A failure shows in the state; a file that names a broken model does not leave the person without any.
+                let woken = lifecycle.wake().await;
+                if let (Err(failure), true, Some(app)) = (woken, begins_as_followed, weak.upgrade()) {
+                    app.fall_back(&failure).await;
+                }
+            });
             for folder in app.index.folders()? {
                 app.jobs.index(PathBuf::from(folder.path))?;
             }

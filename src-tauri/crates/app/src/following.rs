@@ -342,6 +342,25 @@ pub(crate) async fn follow(app: Weak<App>, mut events: mpsc::UnboundedReceiver<F
 }
 
 impl App {
+    /// Loads the model that comes with the program, after the one that the followed file named could not be loaded at the start.
+    pub(crate) async fn fall_back(&self, failure: &Failure) {
+        // Whoever chose another model meanwhile has one.
+        if failure.code == FailureCode::Cancelled {
+            return;
+        }
+        let Ok(bundled) = self.library.bundled().cloned() else { return };
+        let id = bundled.id.clone();
+        let effect = match self.make_active(bundled).await {
+            Ok(_) => format!(
+                "The model that the file names could not be loaded: {}. `{id}` answers instead.",
+                failure.message
+            ),
+            Err(_) => format!("The model that the file names could not be loaded: {}.", failure.message),
+        };
+        self.following.set_effect(effect);
+        self.changed.notify_one();
+    }
+
     /// Makes the model active that the settings ask for, and says what came of it.
     pub(crate) async fn carry_out(&self, settings: &Settings) {
         let effect = match wanted(settings, &self.library, &self.read_memory()) {

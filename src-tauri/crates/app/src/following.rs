@@ -10,8 +10,8 @@ use std::time::Duration;
 use embedbar_catalog::Catalogue;
 use embedbar_contract::{EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading, Precision};
 use embedbar_settings::{
-    BackendWish, Disk, EnvFile, FileEvent, Followed, IdleWish, LastGood, Layers, ModelWish, Offered, Origin, Patience,
-    Settings, Severity, Trust, Verdict, Watch, Wish, Written, apply, lint, resolve,
+    BackendWish, Disk, EnvFile, FileEvent, Followed, IdleWish, LastGood, ModelWish, Offered, Origin, Patience,
+    Settings, Severity, Trust, Verdict, Watch, Wish, Written, apply, lint,
 };
 use embedbar_store::{Home, Library, Model};
 use tokio::sync::mpsc;
@@ -208,13 +208,11 @@ impl Inner {
 
     /// Describes a state of the file and lets it decide nothing.
     fn look_only(&mut self, file: EnvFile) {
-        let written = Written::of(file.document());
-        let nothing = Written::default();
-        let settings = resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: file.folder() });
-        let verdict = self.trust.verdict(file.path(), written.keys_that_matter());
-        let (approved, unapproved) = match verdict {
+        let settings = Settings::of_file(&file);
+        let keys = Written::of(file.document()).keys_that_matter();
+        let (approved, unapproved) = match self.trust.verdict(file.path(), &keys) {
             Verdict::Trusted => (true, Vec::new()),
-            Verdict::New => (false, written.keys_that_matter()),
+            Verdict::New => (false, keys),
             Verdict::KeysChanged { added } => (false, added),
         };
         let findings = lint(file.document(), &Disk::of(&file)).into_iter().map(|finding| EnvFinding {
@@ -388,6 +386,8 @@ impl App {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use embedbar_settings::{Layers, resolve};
 
     use super::*;
 

@@ -2,14 +2,10 @@
 
 use embedbar_contract::{MemoryReading, Pressure};
 use embedbar_lifecycle::Manner;
+use embedbar_planner::Thresholds;
 
 /// What a process takes besides its weights: tokenizer, activations, the program itself.
 const BESIDES_WEIGHTS: u64 = 256 << 20;
-
-/// What stays free for the others, as a share of all memory; and at least [`LEAST_RESERVE`].
-const RESERVE: f64 = 0.08;
-
-const LEAST_RESERVE: u64 = 1 << 30;
 
 /// Whether a model of this size fits beside everything that is there. Where nothing is known of memory, it does.
 pub(crate) fn fits(size_bytes: u64, reading: &MemoryReading) -> bool {
@@ -19,8 +15,10 @@ pub(crate) fn fits(size_bytes: u64, reading: &MemoryReading) -> bool {
     available >= size_bytes + BESIDES_WEIGHTS + reserve(total)
 }
 
+/// What always stays free for the others: the planner's numbers.
 fn reserve(total: u64) -> u64 {
-    LEAST_RESERVE.max((total as f64 * RESERVE) as u64)
+    let Thresholds { least_reserve_bytes, reserve_share, .. } = Thresholds::default();
+    least_reserve_bytes.max((total as f64 * reserve_share) as u64)
 }
 
 /// How a model of this size takes the place of the present one. Without a word on memory both are held at once, as long as it

@@ -131,15 +131,26 @@ pub struct SelfTest {
     pub text_ms: f64,
 }
 
+impl Verdict {
+    /// Of a model whose vectors agree so with the source's, where `floor` is the least mean cosine that is accepted.
+    pub(crate) fn of(agreement: &Agreement, floor: f64) -> Self {
+        let cosine = agreement.mean_cosine;
+        if cosine >= floor {
+            return Self::Passed;
+        }
+        Self::Quarantined(format!(
+            "its vectors agree with the source's to a mean cosine of {cosine:.4}, below the floor of {floor}"
+        ))
+    }
+}
+
 impl Certificate {
     /// The version of the form that this program writes.
     pub(crate) const CURRENT: u32 = VERSION;
 
     /// Where the certificate of the model at `model` is.
     pub fn path(model: &Path) -> PathBuf {
-        let mut name = model.as_os_str().to_owned();
-        name.push(SUFFIX);
-        PathBuf::from(name)
+        beside(model, SUFFIX)
     }
 
     /// The certificate beside the model at `model`; `None` where there is none.
@@ -173,10 +184,8 @@ impl Certificate {
 
     /// Writes it beside the model at `model`.
     pub(crate) fn write(&self, model: &Path) -> Result<PathBuf, CertifyError> {
-        let mut text = serde_json::to_string_pretty(self).expect("plain structs become JSON. This is a bug.");
-        text.push('\n');
         let path = Self::path(model);
-        embedbar_convert::place(&path, text.as_bytes())?;
+        place(&path, self)?;
         Ok(path)
     }
 
@@ -184,6 +193,20 @@ impl Certificate {
     pub fn source_vectors(&self) -> Option<Vec<Vec<f32>>> {
         self.source_vectors.decode(self.probes)
     }
+}
+
+/// The file whose name is the model's with `suffix` behind it.
+pub(crate) fn beside(model: &Path, suffix: &str) -> PathBuf {
+    let mut name = model.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Puts a record into its place as JSON for people.
+pub(crate) fn place(path: &Path, record: &impl Serialize) -> Result<(), CertifyError> {
+    let mut text = serde_json::to_string_pretty(record).expect("plain structs become JSON. This is a bug.");
+    text.push('\n');
+    Ok(embedbar_convert::place(path, text.as_bytes())?)
 }
 
 /// Bytes of a file, or of all files in a folder.

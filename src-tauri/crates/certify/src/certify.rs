@@ -324,14 +324,7 @@ impl Judge<'_, '_> {
     ) -> Result<Certificate, CertifyError> {
         let source_vectors = Vectors::of(self.source()?);
         let Subject { job, summary, texts, .. } = &self.subject;
-        let verdict = if agreement.mean_cosine >= floor {
-            Verdict::Passed
-        } else {
-            Verdict::Quarantined(format!(
-                "its vectors agree with the source's to a mean cosine of {:.4}, below the floor of {floor}",
-                agreement.mean_cosine
-            ))
-        };
+        let verdict = Verdict::of(&agreement, floor);
         let (format, recipe) = match &job.format {
             Format::Gguf => ("gguf", "native"),
             Format::Package(package) => ("mlpackage", if package.papr { "papr" } else { "native" }),

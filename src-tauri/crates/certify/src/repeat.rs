@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use embedbar_contract::PromptKind;
 use embedbar_engine::{ComputeUnit, Engine, is_package};
+use embedbar_memory::system_version;
 use serde::{Deserialize, Serialize};
 
-use crate::certificate::{Agreement, Certificate, Verdict};
+use crate::certificate::{Agreement, Certificate, Verdict, beside, place};
 use crate::{CertifyError, agreement, probes};
 
 /// The version of the form. A record of another version is made again.
@@ -44,9 +45,7 @@ pub struct Repetition {
 impl Repetition {
     /// Where the record for a unit is.
     pub fn path(package: &Path, unit: ComputeUnit) -> PathBuf {
-        let mut name = package.as_os_str().to_owned();
-        name.push(format!(".{}.json", unit.name()));
-        PathBuf::from(name)
+        beside(package, &format!(".{}.json", unit.name()))
     }
 
     /// The one beside the package, if it is about this package and this system. Any other, or a damaged one, is made again.
@@ -58,7 +57,7 @@ impl Repetition {
         let found: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         let same = found.version == VERSION
             && found.unit == unit.name()
-            && found.system == system()
+            && found.system == system_version()
             && found.target_sha256 == certificate.target_sha256;
         same.then_some(found)
     }
@@ -115,44 +114,24 @@ pub fn repeat(engine: &mut Engine, package: &Path, unit: ComputeUnit) -> Result<
     let recipe = engine.own_recipe();
     let vectors = engine.embed(&probes::probes(), PromptKind::None, recipe)?.vectors;
     let milliseconds = started.elapsed().as_secs_f64() * 1e3;
-    let verdict_of = |agreement: &Agreement| {
-        if agreement.mean_cosine >= certificate.floor {
-            Verdict::Passed
-        } else {
-            let (cosine, floor) = (agreement.mean_cosine, certificate.floor);
-            Verdict::Quarantined(format!(
-                "its vectors agree with the source's to a mean cosine of {cosine:.4}, below the floor of {floor}"
-            ))
-        }
-    };
-    let same_width = vectors.iter().zip(&source).all(|(ours, theirs)| ours.len() == theirs.len());
-    let repetition = if same_width {
-        let agreement = agreement(&source, &vectors);
-        let verdict = verdict_of(&agreement);
-        Repetition {
-            version: VERSION,
-            verdict,
-            agreement,
-            unit: unit.name().to_owned(),
-            system: system(),
-            target_sha256: certificate.target_sha256.clone(),
-            milliseconds,
-        }
-    } else {
+    if vectors.iter().zip(&source).any(|(ours, theirs)| ours.len() != theirs.len()) {
         let problem = "its vectors have another width than the package's".to_owned();
         return Err(CertifyError::Certificate { path: Certificate::path(package), problem });
+    }
+    let agreement = agreement(&source, &vectors);
+    let repetition = Repetition {
+        version: VERSION,
+        verdict: Verdict::of(&agreement, certificate.floor),
+        agreement,
+        unit: unit.name().to_owned(),
+        system: system_version(),
+        target_sha256: certificate.target_sha256,
+        milliseconds,
     };
-    let mut text = serde_json::to_string_pretty(&repetition).expect("plain structs become JSON. This is a bug.");
-    text.push('\n');
     tracing::info!(agreement = ?repetition.agreement, verdict = ?repetition.verdict, "compared");
     // A folder that cannot be written to costs the same comparison at the next load, and nothing else.
-    let _ = embedbar_convert::place(&Repetition::path(package, unit), text.as_bytes());
+    let _ = place(&Repetition::path(package, unit), &repetition);
     Ok(Some(repetition))
-}
-
-/// The system and its version.
-fn system() -> String {
-    embedbar_memory::system_version()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use embedbar_app::Access;
 use embedbar_contract::{Commands as _, Empty, Failure, ModelState, Pressure, Remote, SearchRequest, Snapshot};
-use embedbar_settings::{BackendWish, EnvFile, Layers, ModelWish, Settings, Written, resolve};
+use embedbar_settings::{BackendWish, EnvFile, ModelWish, Settings, Written};
 use serde::Serialize;
 
 use crate::output;
@@ -94,11 +94,8 @@ impl Project {
         let followed = snapshot.env.as_ref().map(|env| PathBuf::from(&env.path));
         let here = || Some(PathBuf::from(".env")).filter(|path| path.is_file());
         let Some(path) = named.map(Path::to_owned).or(followed).or_else(here) else { return Ok(None) };
-        let path = if path.is_dir() { path.join(".env") } else { path };
-        let file = EnvFile::read(path).map_err(Failure::from)?;
-        let written = Written::of(file.document());
-        let nothing = Written::default();
-        let settings = resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: file.folder() });
+        let file = EnvFile::at(&path).map_err(Failure::from)?;
+        let (written, settings) = (Written::of(file.document()), Settings::of_file(&file));
         Ok(Some(Self { path: file.path().to_owned(), written, settings }))
     }
 

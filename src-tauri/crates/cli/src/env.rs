@@ -5,7 +5,7 @@ use std::path::Path;
 
 use embedbar_contract::Failure;
 use embedbar_settings::{
-    Code, Disk, EnvFile, Finding, Layers, Severity, Written, changed_lines, differences, fix_all, lint, resolve,
+    Code, Disk, EnvFile, Finding, Settings, Severity, Written, changed_lines, differences, fix_all, lint,
 };
 use serde_json::json;
 
@@ -25,10 +25,8 @@ pub(crate) fn run(command: &Env, as_json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// A file, or the `.env` in a folder.
 fn read(path: &Path) -> anyhow::Result<EnvFile> {
-    let path = if path.is_dir() { path.join(".env") } else { path.to_owned() };
-    Ok(EnvFile::read(path).map_err(Failure::from)?)
+    Ok(EnvFile::at(path).map_err(Failure::from)?)
 }
 
 /// All findings; it is a failure that there are any.
@@ -75,8 +73,7 @@ fn word(severity: Severity) -> &'static str {
 /// What the file means for Embedbar, with the place that each value comes from.
 fn show(file: &EnvFile, as_json: bool) -> anyhow::Result<()> {
     let written = Written::of(file.document());
-    let nothing = Written::default();
-    let settings = resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: file.folder() });
+    let settings = Settings::of_file(file);
     let differences = differences(&written, std::env::vars());
     if as_json {
         return output::json(&json!({ "file": file.path(), "settings": settings, "differences": differences }));

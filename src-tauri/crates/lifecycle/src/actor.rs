@@ -561,8 +561,7 @@ impl Actor {
 
     /// How long the model that is coming will probably still take, at least a second; `None` where none is needed.
     fn remaining_load(&self) -> Option<Duration> {
-        let wanted =
-            self.coming.wanted().filter(|_| !matches!(self.serving, Serving::Idle(_) | Serving::Busy { .. }))?;
+        let wanted = self.coming.wanted().filter(|_| !self.serves())?;
         let whole = self.load_times.get(&wanted.target).copied().unwrap_or(UNKNOWN_LOAD);
         let gone = match &self.coming {
             Coming::Starting { since, .. } => since.elapsed(),
@@ -577,6 +576,18 @@ impl Actor {
             let outcome = worker.exchange(&pending.request, deadline).await;
             Exchanged { worker, pending, started, outcome }
         })
+    }
+
+    fn serves(&self) -> bool {
+        !matches!(self.serving, Serving::None)
+    }
+
+    /// Sets a model on its way while none is. Without one that serves there is nothing to drain.
+    fn bring(&mut self, wanted: Wanted, manner: Manner) {
+        match manner {
+            Manner::DrainFirst if self.serves() => self.coming = Coming::Draining(wanted),
+            Manner::DrainFirst | Manner::Overlap => self.start(wanted, None),
+        }
     }
 
     fn start(&mut self, wanted: Wanted, back_to: Option<Target>) {
@@ -606,13 +617,8 @@ impl Actor {
                 self.activate(target, Manner::Overlap, reply);
             }
             Message::Recycle { manner } => {
-                let serves = matches!(self.serving, Serving::Idle(_) | Serving::Busy { .. });
-                if serves && matches!(self.coming, Coming::Nothing) {
-                    let wanted = Wanted { target: self.target.clone(), waiters: Vec::new() };
-                    match manner {
-                        Manner::DrainFirst => self.coming = Coming::Draining(wanted),
-                        Manner::Overlap => self.start(wanted, None),
-                    }
+                if self.serves() && matches!(self.coming, Coming::Nothing) {
+                    self.bring(Wanted { target: self.target.clone(), waiters: Vec::new() }, manner);
                 }
             }
             Message::Unload { reply } => {
@@ -669,8 +675,7 @@ impl Actor {
                 let back_to = back_to.filter(|old| *old != wanted.target);
                 self.start(wanted, back_to);
             }
-            _ if served.is_some() && manner == Manner::DrainFirst => self.coming = Coming::Draining(wanted),
-            _ => self.start(wanted, None),
+            _ => self.bring(wanted, manner),
         }
     }
 

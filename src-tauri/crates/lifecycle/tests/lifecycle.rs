@@ -13,6 +13,7 @@ use embedbar_lifecycle::{Lane, Lifecycle, Manner, Options, Process, Spawn, Spawn
 use embedbar_wire::frame::floats_to_bytes;
 use embedbar_wire::worker::{Embed, Embedded, FromWorker, Loaded, ToWorker};
 use embedbar_wire::{Frame, Hello, Role};
+use tokio::task::JoinHandle;
 
 /// What a worker does; the n-th worker that is started takes the n-th of these, the last one for ever.
 #[derive(Clone, Copy, Debug)]
@@ -202,6 +203,18 @@ async fn ask(lifecycle: &Lifecycle, text: &str, lane: Lane) -> Result<embedbar_l
     lifecycle.embed(vec![text.to_owned()], PromptKind::None, RecipeName::Native, lane).await
 }
 
+/// [`ask`], while the test goes on.
+fn asking(lifecycle: &Lifecycle, text: &str, lane: Lane) -> JoinHandle<Result<embedbar_lifecycle::Answer, Failure>> {
+    let (lifecycle, text) = (lifecycle.clone(), text.to_owned());
+    tokio::spawn(async move { ask(&lifecycle, &text, lane).await })
+}
+
+/// Makes a model active, while the test goes on.
+fn activating(lifecycle: &Lifecycle, id: &str, manner: Manner) -> JoinHandle<Result<ModelState, Failure>> {
+    let (lifecycle, target) = (lifecycle.clone(), target(id));
+    tokio::spawn(async move { lifecycle.activate(target, manner).await })
+}
+
 #[tokio::test]
 async fn the_first_query_loads_and_every_answer_says_what_made_it_and_what_it_cost() {
     let (lifecycle, log) = lifecycle(&[Habit::Good], 0);
@@ -230,12 +243,7 @@ async fn bulk_texts_come_back_in_their_order_though_they_are_sent_in_pieces() {
 async fn a_query_overtakes_bulk_work_that_waits() {
     let (lifecycle, log) = lifecycle(&[Habit::Good], 30);
     ask(&lifecycle, "warm", Lane::Query).await.expect("good");
-    let bulk: Vec<_> = (0..4)
-        .map(|i| {
-            let lifecycle = lifecycle.clone();
-            tokio::spawn(async move { ask(&lifecycle, &format!("bulk {i}"), Lane::Bulk).await })
-        })
-        .collect();
+    let bulk: Vec<_> = (0..4).map(|i| asking(&lifecycle, &format!("bulk {i}"), Lane::Bulk)).collect();
     tokio::time::sleep(Duration::from_millis(10)).await;
     ask(&lifecycle, "query", Lane::Query).await.expect("good");
     for task in bulk {
@@ -327,12 +335,7 @@ async fn a_swap_under_load_answers_every_query_and_mixes_no_generations() {
 #[tokio::test]
 async fn the_queue_has_an_end() {
     let (lifecycle, _) = lifecycle(&[Habit::Good], 50);
-    let tasks: Vec<_> = (0..20)
-        .map(|i| {
-            let lifecycle = lifecycle.clone();
-            tokio::spawn(async move { ask(&lifecycle, &format!("{i}"), Lane::Query).await })
-        })
-        .collect();
+    let tasks: Vec<_> = (0..20).map(|i| asking(&lifecycle, &format!("{i}"), Lane::Query)).collect();
     let mut refused = 0;
     for task in tasks {
         match task.await.expect("no panic") {
@@ -350,10 +353,7 @@ async fn the_queue_has_an_end() {
 async fn a_request_whose_caller_has_gone_is_not_worked_on() {
     let (lifecycle, log) = lifecycle(&[Habit::Good], 40);
     ask(&lifecycle, "warm", Lane::Query).await.expect("good");
-    let first = tokio::spawn({
-        let lifecycle = lifecycle.clone();
-        async move { ask(&lifecycle, "first", Lane::Query).await }
-    });
+    let first = asking(&lifecycle, "first", Lane::Query);
     tokio::time::sleep(Duration::from_millis(5)).await;
     let abandoned = tokio::time::timeout(Duration::from_millis(5), ask(&lifecycle, "abandoned", Lane::Query)).await;
     assert!(abandoned.is_err(), "it timed out");
@@ -376,10 +376,7 @@ async fn unload_ends_the_worker_and_the_next_query_starts_one_again() {
 }
 
 /// Asks one thing after the other until told to stop, and gives the models that answered.
-fn keep_asking(
-    lifecycle: &Lifecycle,
-    stop: &Arc<std::sync::atomic::AtomicBool>,
-) -> tokio::task::JoinHandle<Vec<String>> {
+fn keep_asking(lifecycle: &Lifecycle, stop: &Arc<std::sync::atomic::AtomicBool>) -> JoinHandle<Vec<String>> {
     let (lifecycle, stop) = (lifecycle.clone(), stop.clone());
     tokio::spawn(async move {
         let mut models = Vec::new();
@@ -431,17 +428,11 @@ async fn a_query_that_waits_too_long_for_a_model_is_told_when_to_come_again_and_
     let options = Options { patience: Duration::from_millis(80), ..Options::default() };
     let (lifecycle, _) = lifecycle_with(&[Habit::Good, Habit::LoadSlowly(600)], 0, options);
     ask(&lifecycle, "x", Lane::Query).await.expect("good");
-    let swap = tokio::spawn({
-        let lifecycle = lifecycle.clone();
-        async move { lifecycle.activate(target("large"), Manner::DrainFirst).await }
-    });
+    let swap = activating(&lifecycle, "large", Manner::DrainFirst);
     while !matches!(&*lifecycle.state().borrow(), ModelState::Loading { .. }) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let bulk = tokio::spawn({
-        let lifecycle = lifecycle.clone();
-        async move { ask(&lifecycle, "bulk", Lane::Bulk).await }
-    });
+    let bulk = asking(&lifecycle, "bulk", Lane::Bulk);
     let failure = ask(&lifecycle, "x", Lane::Query).await.expect_err("it waited long enough");
     assert_eq!((failure.code, failure.retryable), (FailureCode::Loading, true));
     assert!(failure.retry_after_seconds.is_some_and(|seconds| (1..=10).contains(&seconds)), "{failure:?}");
@@ -459,8 +450,7 @@ async fn the_newest_of_several_swaps_wins_and_the_others_are_told() {
         ask(&lifecycle, "x", Lane::Query).await.expect("good");
         let mut swaps = Vec::new();
         for id in ["a", "b", "c"] {
-            let lifecycle = lifecycle.clone();
-            swaps.push(tokio::spawn(async move { lifecycle.activate(target(id), manner).await }));
+            swaps.push(activating(&lifecycle, id, manner));
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
         let outcomes =
@@ -477,15 +467,9 @@ async fn the_newest_of_several_swaps_wins_and_the_others_are_told() {
 async fn a_drain_is_called_off_by_choosing_the_present_model_again() {
     let (lifecycle, log) = lifecycle(&[Habit::Good], 150);
     ask(&lifecycle, "x", Lane::Query).await.expect("good");
-    let busy = tokio::spawn({
-        let lifecycle = lifecycle.clone();
-        async move { ask(&lifecycle, "busy", Lane::Query).await }
-    });
+    let busy = asking(&lifecycle, "busy", Lane::Query);
     tokio::time::sleep(Duration::from_millis(30)).await;
-    let swap = tokio::spawn({
-        let lifecycle = lifecycle.clone();
-        async move { lifecycle.activate(target("large"), Manner::DrainFirst).await }
-    });
+    let swap = activating(&lifecycle, "large", Manner::DrainFirst);
     tokio::time::sleep(Duration::from_millis(30)).await;
     lifecycle.activate(target("small"), Manner::DrainFirst).await.expect("it serves already");
     assert_eq!(swap.await.expect("no panic").expect_err("called off").code, FailureCode::Cancelled);

@@ -64,6 +64,11 @@ impl EnvFile {
         Ok(Self { path, target, document: Document::parse(bytes), hash, mode })
     }
 
+    /// Reads a file, or the `.env` in a folder.
+    pub fn at(path: &Path) -> Result<Self, SettingsError> {
+        if path.is_dir() { Self::read(path.join(".env")) } else { Self::read(path) }
+    }
+
     /// The path by which it was read, made absolute. Links in it are not followed.
     pub fn path(&self) -> &Path {
         &self.path

@@ -41,7 +41,7 @@ impl Followed {
     ///
     /// A link is remembered as a link, so that one that is pointed elsewhere is followed there.
     pub fn follow(&mut self, path: &Path) -> Result<EnvFile, SettingsError> {
-        let file = EnvFile::read(if path.is_dir() { path.join(".env") } else { path.to_owned() })?;
+        let file = EnvFile::at(path)?;
         let followed = file.path().to_str().map(str::to_owned);
         let Some(followed) = followed else { return Err(SettingsError::PathNotUtf8 { path: path.to_owned() }) };
         self.keep(Choice { followed: Some(followed) })?;

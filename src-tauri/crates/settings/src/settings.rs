@@ -286,6 +286,14 @@ where
     differences
 }
 
+impl Settings {
+    /// What a file means by itself, whatever else is set.
+    pub fn of_file(file: &EnvFile) -> Self {
+        let (written, nothing) = (Written::of(file.document()), Written::default());
+        resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: file.folder() })
+    }
+}
+
 /// What all of it means.
 pub fn resolve(layers: Layers<'_>) -> Settings {
     let mut resolver = Resolver { layers, problems: Vec::new() };

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use embedbar_app::{Access, Logging, Options};
+use embedbar_app::{Access, Logging, Options, Simulation};
 use embedbar_contract::Failure;
 use embedbar_store::Home;
 use tauri::{AppHandle, Manager, RunEvent};
@@ -52,7 +52,8 @@ async fn open_application(log: LogSlot) -> Result<Access, Failure> {
                 embedbar_app::log_to_files(&home.logs()).inspect_err(|failure| eprintln!("embedbar: {failure}")).ok();
         }
     }
-    Access::open(Options { stay: true, ..Options::default() }).await
+    let simulation = Simulation::from_environment()?;
+    Access::open(Options { stay: true, simulation, ..Options::default() }).await
 }
 
 fn setup(app: &mut tauri::App, log: LogSlot) -> Result<(), Box<dyn Error>> {

@@ -10,6 +10,9 @@ Usage: cargo xtask COMMAND
                                   Without a display: the same app under Xvfb, screenshots in out/.
       --install                   install missing system packages without asking (through sudo where not root)
       --headless                  no WebKit and no display: `embedbar serve`, which prints the address of the UI
+      --simulate TRACE [--speed N]
+                                  decide for a simulated Mac: 16gb-docker, 8gb-browser, 32gb-build or 64gb-calm. FP16, INT8
+                                  and 4-bit of the bundled model are made first; models and vectors are real
       --smoke --folder DIR --query TEXT [--expect FILE]
                                   index DIR with the app, search in the real window, print what it shows as one line
                                   of JSON; fails if anything is missing, or if FILE is not the first result
@@ -41,8 +44,18 @@ pub(crate) struct RunOptions {
     pub(crate) install: bool,
     pub(crate) headless: bool,
     pub(crate) smoke: Option<Smoke>,
+    pub(crate) simulate: Option<Simulate>,
     /// Passed on to the program that is started.
     pub(crate) rest: Vec<String>,
+}
+
+/// A simulated machine.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Simulate {
+    /// The trace's name.
+    pub(crate) trace: String,
+    /// How many times as fast, as it was written; the app reads it.
+    pub(crate) speed: Option<String>,
 }
 
 /// One search through the real window.
@@ -115,9 +128,18 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
     }
 }
 
+/// What `--smoke` takes.
+const SMOKE_VALUES: [&str; 3] = ["--folder", "--query", "--expect"];
+
+/// What `run` takes.
+const RUN_VALUES: [&str; 5] = ["--folder", "--query", "--expect", "--simulate", "--speed"];
+
 fn parse_run(words: &[String]) -> Result<Task, String> {
     let found =
-        Words::split(words, &["--install", "--headless", "--smoke"], &["--folder", "--query", "--expect"], true)?;
+        Words::split(words, &["--install", "--headless", "--smoke"], &RUN_VALUES, true)?;
+    let simulate = found
+        .value("--simulate")
+        .map(|trace| Simulate { trace: trace.to_owned(), speed: found.value("--speed").map(str::to_owned) });
     let smoke = if found.has("--smoke") {
         let folder = found.value("--folder").ok_or("`--smoke` needs `--folder DIR`")?;
         let query = found.value("--query").ok_or("`--smoke` needs `--query TEXT`")?;
@@ -125,7 +147,7 @@ fn parse_run(words: &[String]) -> Result<Task, String> {
             return Err("the query is empty".to_owned());
         }
         Some(Smoke { folder: folder.into(), query: query.to_owned(), expect: found.value("--expect").map(Into::into) })
-    } else if let Some((option, _)) = found.values.first() {
+    } else if let Some((option, _)) = found.values.iter().find(|(option, _)| SMOKE_VALUES.contains(option)) {
         return Err(format!("`{option}` goes with `--smoke`"));
     } else {
         None
@@ -137,10 +159,16 @@ fn parse_run(words: &[String]) -> Result<Task, String> {
             found.command
         ));
     }
+    if simulate.is_none() && found.value("--speed").is_some() {
+        return Err("`--speed` goes with `--simulate`".to_owned());
+    }
+    if simulate.is_some() && smoke.is_some() {
+        return Err("`run` is either `--simulate` or `--smoke`".to_owned());
+    }
     if smoke.is_some() && !found.rest.is_empty() {
         return Err("`--smoke` passes nothing on to the app".to_owned());
     }
-    Ok(Task::Run(RunOptions { install: found.has("--install"), headless, smoke, rest: found.rest }))
+    Ok(Task::Run(RunOptions { install: found.has("--install"), headless, smoke, simulate, rest: found.rest }))
 }
 
 #[cfg(test)]

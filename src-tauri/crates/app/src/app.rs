@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use embedbar_contract::{Failure, FailureCode, IndexSummary, MemoryReading, ModelState, Snapshot};
 use embedbar_documents::Index;
-use embedbar_lifecycle::{Lifecycle, Target, WorkerProgram};
+use embedbar_lifecycle::{Environment, Lifecycle, Target, WorkerProgram};
 use embedbar_memory::Machine;
-use embedbar_store::{Home, Library, Model, Ownership};
+use embedbar_planner::PrecisionWish;
+use embedbar_store::{BUNDLED_ID, Home, Library, Model, Ownership};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -19,10 +20,13 @@ use crate::conversion;
 use crate::converter::ConverterProgram;
 use crate::embedder::BulkEmbedder;
 use crate::following::{self, Following};
+use crate::governing::{Governing, Order, Wanted, What};
 use crate::jobs::Jobs;
 use crate::observer::{Gauge, observe, worker_pid};
 use crate::owner;
 use crate::queries::Queries;
+use crate::remembered::Remembered;
+use crate::simulation::{Simulation, World};
 use crate::swap;
 
 /// After the start: a converter that was killed while the system wrote its file to the disk holds the lock until that is done, and
@@ -40,6 +44,8 @@ pub struct Options {
     pub model: Option<String>,
     /// The machine to read; the one that this program runs on where it is `None`.
     pub machine: Option<Box<dyn Machine>>,
+    /// A machine to simulate in its place.
+    pub simulation: Option<Simulation>,
     /// Whether to load the model and to look for changed documents at once, as a program that stays does.
     pub stay: bool,
 }
@@ -52,6 +58,8 @@ pub struct App {
     pub(crate) index: Index,
     pub(crate) jobs: Jobs,
     pub(crate) following: Following,
+    pub(crate) governing: Arc<Governing>,
+    pub(crate) environment: Environment,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) changed: Arc<Notify>,
@@ -78,10 +86,21 @@ impl App {
         ownership: Ownership,
     ) -> Result<Arc<Self>, Failure> {
         let library = Library::open(&home);
-        let gauge = Gauge::new(options.machine.unwrap_or_else(embedbar_memory::this_machine));
+        let machine = options.machine.unwrap_or_else(embedbar_memory::this_machine);
+        let (world, machine) = match options.simulation {
+            Some(simulation) => simulation.start(machine),
+            None => (World::real(), machine),
+        };
+        // What a simulated machine shows is nothing to remember.
+        let remembered =
+            if world.is_simulated() { Remembered::nothing() } else { Remembered::open(home.history()) };
+        let gauge = Gauge::new(machine);
         let (following, events) = Following::open(&home)?;
+        let wanted = Wanted::of(options.model.as_deref().unwrap_or(BUNDLED_ID), PrecisionWish::Automatic);
+        let governing = Arc::new(Governing::new(world, remembered, wanted));
+        let environment = Environment::default();
         let followed = match &options.model {
-            None if options.stay => following.model_at_start(&library, &gauge.read(None)),
+            None if options.stay => following.model_at_start(&library, &gauge.read(None), &governing, &environment),
             _ => None,
         };
         let begins_as_followed = followed.is_some();
@@ -92,7 +111,7 @@ impl App {
         };
         let program = worker_program(options.worker)?;
         let converter = ConverterProgram { program: program.clone(), arguments: vec![OsString::from("converter")] };
-        let worker = WorkerProgram { program, arguments: vec![OsString::from("worker")] };
+        let worker = WorkerProgram { program, arguments: vec![OsString::from("worker")], environment: environment.clone() };
         let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
         let (file, models) = (home.index(), home.models());
         let opening = tokio::task::spawn_blocking(move || {
@@ -104,8 +123,12 @@ impl App {
         let changed = Arc::new(Notify::new());
         let embedder = BulkEmbedder { lifecycle: lifecycle.clone(), runtime: Handle::current() };
         let (sender, snapshots) = watch::channel(Arc::default());
+        let told = governing.clone();
+        let converted = Arc::new(move |bytes_per_second| told.converted(bytes_per_second));
         let app = Arc::new(Self {
-            jobs: Jobs::start(index.clone(), embedder, converter, changed.clone())?,
+            jobs: Jobs::start(index.clone(), embedder, converter, changed.clone(), converted)?,
+            governing,
+            environment,
             following,
             library,
             lifecycle,
@@ -153,11 +176,42 @@ impl App {
 
     /// Makes a model active and waits until it answers.
     pub(crate) async fn make_active(&self, model: Model) -> Result<ModelState, Failure> {
-        let manner = swap::manner(model.size_bytes(), &self.read_memory());
-        let state = self.lifecycle.activate(target(&model), manner).await?;
+        let state = self.load(&model).await?;
         *self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.") = model;
         self.changed.notify_one();
         Ok(state)
+    }
+
+    /// Has a model answer, whoever wants it, and waits until it does.
+    pub(crate) async fn load(&self, model: &Model) -> Result<ModelState, Failure> {
+        let manner = swap::manner(model.size_bytes(), &self.read_memory(), &self.governing.world().thresholds);
+        self.lifecycle.activate(target(model), manner).await
+    }
+
+    /// Carries out what the governor ordered.
+    pub(crate) async fn carry_out_order(&self, order: Order) {
+        let failed = match &order.what {
+            What::SmallBatches(small) => {
+                self.lifecycle.set_small_batches(*small);
+                None
+            }
+            What::Unload => {
+                let unloaded = self.lifecycle.unload().await;
+                (!unloaded).then(|| "it was busy, so it stays".to_owned())
+            }
+            What::Load(model) => self.load(model).await.err().map(|failure| failure.message),
+            What::Remote => Some("there is no remote endpoint".to_owned()),
+            What::Recycle => {
+                let size = self.chosen_model().size_bytes();
+                let manner = swap::manner(size, &self.read_memory(), &self.governing.world().thresholds);
+                self.lifecycle.recycle(manner).await;
+                None
+            }
+        };
+        if let Some(why) = failed {
+            self.governing.failed(&order, why);
+        }
+        self.changed.notify_one();
     }
 
     /// The newest snapshot, and every one after it; at most ten a second.
@@ -201,6 +255,7 @@ impl App {
             index,
             waiting: self.lifecycle.waiting(),
             env: self.following.status(),
+            governor: self.governing.status(),
         }
     }
 }

@@ -1,21 +1,30 @@
 //! The contract's commands, carried out here.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvApproval,
-    EnvChoice, EnvMend, EnvState, Failure, FailureCode, FolderChoice, IndexRequest, Job, JobId, MachineOverview,
-    MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest, PauseRequest, PromptKind,
+    EnvChoice, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId, MachineOverview,
+    MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest, PauseRequest, Precision, PromptKind,
     QueryKind, RecipeName, SearchRequest, SearchResults, Snapshot,
 };
 use embedbar_documents::QueryVector;
+use embedbar_catalog::Catalogue;
 use embedbar_lifecycle::{Answer, Lane};
+use embedbar_planner::PrecisionWish;
 
 use crate::app::App;
 use crate::cleanup;
 use crate::conversion::Conversion;
+use crate::governing::Wanted;
+use crate::installed::precision_of;
 use crate::queries::Cost;
+
+/// When a program may ask again for a model that something smaller stands in for: the governor waits for minutes of calm.
+const STAND_IN_FOR: Duration = Duration::from_secs(60);
+/// When a program may ask again for a model that is being replaced.
+const SWAP_FOR: Duration = Duration::from_secs(2);
 
 impl Commands for App {
     async fn snapshot(&self, _: Empty) -> Result<Snapshot, Failure> {
@@ -28,11 +37,17 @@ impl Commands for App {
         if request.texts.is_empty() {
             return Ok(Embeddings::default());
         }
+        let asked = Asked::of(request.model.as_deref())?;
+        self.offer(&asked)?;
         let answer = self.lifecycle.embed(request.texts, request.prompt, request.recipe, Lane::Query).await?;
+        // The model may have been replaced while the texts waited.
+        self.check(&asked, &answer.generation)?;
+        let tokens = answer.tokens.iter().sum();
+        self.governing.answered(tokens, answer.timing.forward, request.keep_alive_seconds.map(Duration::from_secs));
         self.record(Cost {
             kind: QueryKind::Embed,
             label: String::new(),
-            tokens: answer.tokens.iter().sum(),
+            tokens,
             embedding: answer.timing,
             search_ms: None,
             total_ms: answer.timing.total,
@@ -81,6 +96,7 @@ impl Commands for App {
         };
         if let Some(answer) = &answer {
             tracing::info!("Embedding generation took: {:.3}s", answer.timing.total / 1e3);
+            self.governing.answered(answer.tokens.iter().sum(), answer.timing.forward, None);
         }
         let searching = Instant::now();
         let (index, request) =
@@ -152,7 +168,7 @@ impl Commands for App {
     }
 
     async fn models(&self, _: Empty) -> Result<Models, Failure> {
-        let chosen = self.chosen_model();
+        let chosen = self.active_model();
         let mut models = self.library.models();
         if !models.contains(&chosen) {
             models.push(chosen.clone());
@@ -171,7 +187,14 @@ impl Commands for App {
     }
 
     async fn activate(&self, choice: ModelChoice) -> Result<ModelState, Failure> {
-        self.make_active(self.library.find(&choice.model)?).await
+        let model = self.library.find(&choice.model)?;
+        // A person's choice holds until they make another one: nothing steps away from it by itself.
+        let precision = precision_of(&model).map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
+        let known = Catalogue::builtin().installed(&model.id).map(|(entry, _)| entry.id.clone());
+        let wanted = Wanted::of(known.unwrap_or_else(|| model.id.clone()), precision);
+        let state = self.make_active(model).await?;
+        self.governing.want(wanted);
+        Ok(state)
     }
 
     async fn env(&self, _: Empty) -> Result<EnvState, Failure> {
@@ -230,8 +253,92 @@ impl App {
         self.changed.notify_one();
     }
 
-    fn chosen_model(&self) -> embedbar_store::Model {
+    /// The model that answers; the one that was chosen where none is loaded.
+    fn active_model(&self) -> embedbar_store::Model {
+        let answers = match &*self.lifecycle.state().borrow() {
+            ModelState::Ready { generation, .. } => Some(generation.model.clone()),
+            _ => None,
+        };
+        let chosen = self.chosen_model();
+        let other = answers.filter(|id| *id != chosen.id).and_then(|id| self.library.find(&id).ok());
+        other.unwrap_or(chosen)
+    }
+
+    /// Whether a request for this model may wait for an answer.
+    fn offer(&self, asked: &Asked) -> Result<(), Failure> {
+        if let Some(why) = self.governing.stand_in() {
+            return Err(Failure::new(FailureCode::Loading, why)
+                .hint("It answers Embedbar's own search only. Try again later, or close something large.")
+                .retry_after(STAND_IN_FOR));
+        }
+        match &*self.lifecycle.state().borrow() {
+            ModelState::Ready { generation, .. } => self.check(asked, generation),
+            // What is going to be loaded is checked when it has answered.
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this generation is what was asked for.
+    fn check(&self, asked: &Asked, answers: &Generation) -> Result<(), Failure> {
+        if asked.is(answers) {
+            return Ok(());
+        }
+        let message = format!("`{asked}` was asked for, and `{}` in {} answers", answers.model, answers.precision);
+        let wanted = self.governing.wanted();
+        // What the user wants is coming back; anything else has to be chosen by them.
+        if asked.is_model(&wanted.model) && asked.precision.is_none() {
+            return Err(Failure::new(FailureCode::Loading, message)
+                .hint("Another model is taking its place at the moment. Try again.")
+                .retry_after(SWAP_FOR));
+        }
+        Err(Failure::new(FailureCode::NotFound, message)
+            .hint("Choose it in the menu bar or in the `.env` first, or ask without a model's name."))
+    }
+
+    pub(crate) fn chosen_model(&self) -> embedbar_store::Model {
         self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.").clone()
+    }
+}
+
+/// A model that a program asks for by name.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Asked {
+    model: Option<String>,
+    precision: Option<Precision>,
+}
+
+impl Asked {
+    fn of(name: Option<&str>) -> Result<Self, Failure> {
+        let Some(name) = name else { return Ok(Self::default()) };
+        let Some((model, precision)) = name.rsplit_once(':') else {
+            return Ok(Self { model: Some(name.to_owned()), precision: None });
+        };
+        let known = [("fp16", Precision::Fp16), ("int8", Precision::Int8), ("4bit", Precision::FourBit)];
+        let Some((_, precision)) = known.into_iter().find(|(word, _)| *word == precision) else {
+            return Err(Failure::new(FailureCode::InvalidRequest, format!("`{precision}` is no precision"))
+                .hint("After the model's name and a colon comes `fp16`, `int8` or `4bit`."));
+        };
+        Ok(Self { model: Some(model.to_owned()), precision: Some(precision) })
+    }
+
+    fn is(&self, answers: &Generation) -> bool {
+        let model = self.model.as_ref().is_none_or(|_| self.is_model(&answers.model));
+        model && self.precision.is_none_or(|precision| precision == answers.precision)
+    }
+
+    /// Whether `id`, an installed model's or the catalogue's, is of the model that was asked for.
+    fn is_model(&self, id: &str) -> bool {
+        let Some(asked) = &self.model else { return true };
+        let catalogue = Catalogue::builtin();
+        let same = catalogue.find(asked).zip(catalogue.installed(id)).is_some_and(|(one, (other, _))| one.id == other.id);
+        asked == id || same
+    }
+}
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.model.as_deref().unwrap_or("the active model"))?;
+        self.precision.map_or(Ok(()), |precision| write!(formatter, " in {precision}"))
     }
 }
 

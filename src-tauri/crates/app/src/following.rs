@@ -3,21 +3,26 @@
 //! One lock around the stores and the last state; nothing waits while it is held. A thread of `embedbar-settings` watches the
 //! file; what it sees comes through a channel to [`follow`].
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, Weak};
-use std::time::Duration;
 
 use embedbar_catalog::Catalogue;
-use embedbar_contract::{EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading, Precision};
+use embedbar_contract::{
+    BackendName, EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading,
+};
+use embedbar_lifecycle::Environment;
+use embedbar_planner::{KeepAlive, PrecisionWish, Purpose, Wishes};
 use embedbar_settings::{
-    BackendWish, Disk, EnvFile, FileEvent, Followed, IdleWish, LastGood, ModelWish, Offered, Origin, Patience,
+    BackendWish, Disk, EnvFile, Fallback, FileEvent, Followed, IdleWish, LastGood, ModelWish, Offered, Origin, Patience,
     Settings, Severity, Trust, Verdict, Watch, Wish, Written, apply, lint,
 };
 use embedbar_store::{Home, Library, Model};
 use tokio::sync::mpsc;
 
 use crate::app::App;
-use crate::swap;
+use crate::governing::{Decision, Governing, Wanted};
+use crate::installed::precision_of;
 
 /// The file, the stores and the last state.
 pub(crate) struct Following {
@@ -37,8 +42,8 @@ struct Inner {
 /// What a state of the file leads to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
-    /// This model is to be active.
-    Activate(Model),
+    /// This model is to be active; the sentence is a warning.
+    Activate(Model, Option<String>),
     /// Nothing changes, and why.
     Nothing(String),
 }
@@ -59,13 +64,21 @@ impl Following {
     }
 
     /// The model that an approved file asks for, before anything is loaded.
-    pub(crate) fn model_at_start(&self, library: &Library, reading: &MemoryReading) -> Option<Model> {
+    pub(crate) fn model_at_start(
+        &self,
+        library: &Library,
+        reading: &MemoryReading,
+        governing: &Governing,
+        environment: &Environment,
+    ) -> Option<Model> {
         let mut inner = self.lock();
         let file = EnvFile::read(inner.followed.path()?).ok()?; // the watcher will say what is wrong with it
         let settings = inner.look(&file)?;
-        match wanted(&settings, library, reading) {
-            Outcome::Activate(model) => {
-                inner.status.as_mut()?.effect = format!("`{}` is the model that Embedbar began with.", model.id);
+        pass_on(&settings, environment);
+        match governing.follow(&settings, library, reading) {
+            Outcome::Activate(model, warning) => {
+                let effect = format!("`{}` is the model that Embedbar began with.", model.id);
+                inner.status.as_mut()?.effect = with_warning(effect, warning.as_deref());
                 Some(model)
             }
             Outcome::Nothing(effect) => {
@@ -112,11 +125,6 @@ impl Following {
     /// The state that others see.
     pub(crate) fn status(&self) -> Option<EnvStatus> {
         self.lock().status.clone()
-    }
-
-    /// After which time without a query the model is unloaded, where the file in force says so.
-    pub(crate) fn idle_limit(&self) -> Option<Duration> {
-        idle_limit(self.lock().good.settings()?)
     }
 
     /// Takes what the watcher saw. Gives the settings that are to be carried out, where the file may decide and means something
@@ -255,12 +263,15 @@ impl Inner {
     }
 }
 
-/// Only what is written counts: a model that nobody spoke of stays loaded.
-fn idle_limit(settings: &Settings) -> Option<Duration> {
-    match settings.idle.value {
-        IdleWish::After(limit) if settings.idle.origin != Origin::Default && !settings.pinned.value => Some(limit),
-        _ => None,
-    }
+/// What workers find in their environment because the file says so.
+fn pass_on(settings: &Settings, environment: &Environment) {
+    let parallel = &settings.tokenizers_parallel;
+    let written = (parallel.origin != Origin::Default).then(|| OsString::from(parallel.value.to_string()));
+    environment.set("TOKENIZERS_PARALLELISM", written);
+}
+
+fn with_warning(effect: String, warning: Option<&str>) -> String {
+    warning.map_or(effect.clone(), |warning| format!("{effect} Warning: {warning}."))
 }
 
 /// What a file would do that may not decide yet.
@@ -275,54 +286,109 @@ fn nothing_followed() -> Failure {
     Failure::new(FailureCode::NotFound, "no `.env` is followed").hint("Follow one first: `embedbar env use PATH`.")
 }
 
-/// The model that the settings ask for.
-pub(crate) fn wanted(settings: &Settings, library: &Library, reading: &MemoryReading) -> Outcome {
+/// What the settings ask for.
+#[derive(Clone, Debug, PartialEq)]
+enum Asked {
+    /// One model, by its place or because nothing else is known of it.
+    Model(Model),
+    /// A model of the catalogue, in a way that the planner chooses.
+    Known(Wanted),
+    /// Nothing, and why.
+    Nothing(String),
+}
+
+fn asked(settings: &Settings, library: &Library) -> Asked {
     if settings.backend.value == BackendWish::SdkServer {
-        return Outcome::Nothing("The file has the SDK embed on its own server; the model here stays.".to_owned());
+        return Asked::Nothing("The file has the SDK embed on its own server; the model here stays.".to_owned());
     }
     let id = match &settings.model.value {
-        None => return Outcome::Nothing("The file says nothing of the model; the active one stays.".to_owned()),
+        None => return Asked::Nothing("The file says nothing of the model; the active one stays.".to_owned()),
         Some(ModelWish::Path(path)) => {
             return match library.find(&path.display().to_string()) {
-                Ok(model) => Outcome::Activate(model),
-                Err(error) => {
-                    Outcome::Nothing(format!("{error}. Nothing is downloaded for it; the active model stays."))
-                }
+                Ok(model) => Asked::Model(model),
+                Err(error) => Asked::Nothing(format!("{error}. Nothing is downloaded for it; the active model stays.")),
             };
         }
         Some(ModelWish::Id(id)) => id,
     };
-    let catalogue = Catalogue::builtin();
-    let entry = catalogue.find(id);
-    let is_of = |model: &Model| match (entry, catalogue.installed(&model.id)) {
-        (Some(entry), Some((installed, _))) => installed.id == entry.id,
-        _ => model.id == *id,
+    if let Some(entry) = Catalogue::builtin().find(id) {
+        return Asked::Known(wanted(&entry.id, settings));
+    }
+    let installed = library.models().into_iter().find(|model| model.id == *id);
+    installed.map_or_else(
+        || Asked::Nothing(format!("`{id}` is not installed. Nothing is downloaded for it; the active model stays.")),
+        Asked::Model,
+    )
+}
+
+/// A model in the way that the settings want it.
+fn wanted(model: &str, settings: &Settings) -> Wanted {
+    let precision = match settings.precision.value {
+        Wish::Explicit(precision) => PrecisionWish::Explicit(precision),
+        _ => PrecisionWish::Automatic,
     };
-    let precision = |model: &Model| match catalogue.installed(&model.id) {
-        Some((_, Some(precision))) => Some(precision),
-        // The model that comes with the program.
-        _ if model.bundled => Some(Precision::Int8),
+    // Where there is no Core ML and no Metal, the processor does what they would.
+    let backend = match &settings.backend.value {
+        BackendWish::Cpu => Some(BackendName::CandleCpu),
+        BackendWish::CoreMl(_) if cfg!(target_os = "macos") => Some(BackendName::CoreMl),
+        BackendWish::Metal if cfg!(target_os = "macos") => Some(BackendName::CandleMetal),
         _ => None,
     };
-    let mut installed: Vec<Model> = library.models().into_iter().filter(is_of).collect();
-    if let Wish::Explicit(wish) = settings.precision.value {
-        installed.retain(|model| precision(model) == Some(wish));
-        return match installed.into_iter().next() {
-            Some(model) => Outcome::Activate(model),
-            None => Outcome::Nothing(format!(
-                "`{id}` is not installed in {wish}; convert it in this panel or with `embedbar convert`. The active model stays."
-            )),
+    let Fallback { smaller, remote } = &settings.fallback;
+    let keep_alive = match settings.idle.value {
+        // Only what is written counts: a model that nobody spoke of stays loaded.
+        IdleWish::After(limit) if settings.idle.origin != Origin::Default => KeepAlive::For(limit),
+        _ => KeepAlive::Forever,
+    };
+    let wished = Wanted::of(model, precision);
+    let wishes = Wishes {
+        // The worker serves Embedbar's own search; programs are refused while something stands in.
+        purpose: Purpose::OwnSearch,
+        backend,
+        smaller_models: smaller.value,
+        remote_host: remote.value.as_ref().map(|remote| remote.host().to_owned()),
+        ..wished.wishes
+    };
+    Wanted { wishes, keep_alive, pinned: settings.pinned.value, ..wished }
+}
+
+impl Governing {
+    /// What the settings lead to at this reading. What they want is wanted from now on.
+    fn follow(&self, settings: &Settings, library: &Library, reading: &MemoryReading) -> Outcome {
+        let wanted = match asked(settings, library) {
+            Asked::Nothing(effect) => {
+                // How the present model is kept may be all that the file speaks of.
+                self.want(Wanted { wishes: self.wanted().wishes, ..wanted(&self.wanted().model, settings) });
+                return Outcome::Nothing(effect);
+            }
+            Asked::Model(model) => {
+                let known = Catalogue::builtin().installed(&model.id).map(|(entry, _)| entry.id.clone());
+                let wanted = wanted(&known.unwrap_or_else(|| model.id.clone()), settings);
+                let precision = precision_of(&model).map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
+                self.want(Wanted { wishes: Wishes { precision, ..wanted.wishes.clone() }, ..wanted });
+                return Outcome::Activate(model, None);
+            }
+            Asked::Known(wanted) => wanted,
         };
-    }
-    // The widest that fits, else the smallest.
-    installed.sort_by_key(|model| std::cmp::Reverse(model.size_bytes()));
-    let fits = installed.iter().position(|model| swap::fits(model.size_bytes(), reading));
-    let chosen = fits.or(installed.len().checked_sub(1));
-    match chosen {
-        Some(index) => Outcome::Activate(installed.swap_remove(index)),
-        None => {
-            Outcome::Nothing(format!("`{id}` is not installed. Nothing is downloaded for it; the active model stays."))
+        let id = wanted.model.clone();
+        let outcome = match self.decide(&wanted, library, reading) {
+            Decision::Load(model, warning) => Outcome::Activate(model, warning),
+            Decision::NotInstalled => Outcome::Nothing(match wanted.wishes.precision {
+                PrecisionWish::Explicit(precision) => format!(
+                    "`{id}` is not installed in {precision}; convert it in this panel or with `embedbar convert`. The active model stays."
+                ),
+                _ => format!("`{id}` is not installed. Nothing is downloaded for it; the active model stays."),
+            }),
+            Decision::NoRoom(reason) => Outcome::Nothing(format!(
+                "`{id}` is not loaded now: {reason}. The active model stays until there is room."
+            )),
+            Decision::Remote => Outcome::Nothing("The remote endpoint is not used yet.".to_owned()),
+        };
+        let not_here = matches!(&outcome, Outcome::Nothing(effect) if effect.contains("not installed"));
+        if !not_here {
+            self.want(wanted);
         }
+        outcome
     }
 }
 
@@ -361,15 +427,16 @@ impl App {
 
     /// Makes the model active that the settings ask for, and says what came of it.
     pub(crate) async fn carry_out(&self, settings: &Settings) {
-        let effect = match wanted(settings, &self.library, &self.read_memory()) {
+        pass_on(settings, &self.environment);
+        let effect = match self.governing.follow(settings, &self.library, &self.read_memory()) {
             Outcome::Nothing(effect) => effect,
-            Outcome::Activate(model) => {
+            Outcome::Activate(model, warning) => {
                 let id = model.id.clone();
                 tracing::info!(model = id, origin = %settings.model.origin, "the followed file asks for a model");
                 self.following.set_effect(format!("`{id}` is being made the active model."));
                 self.changed.notify_one();
                 match self.make_active(model).await {
-                    Ok(_) => format!("`{id}` is the active model."),
+                    Ok(_) => with_warning(format!("`{id}` is the active model."), warning.as_deref()),
                     // A newer save or choice says the rest.
                     Err(failure) if failure.code == FailureCode::Cancelled => return,
                     Err(failure) => {

@@ -36,6 +36,9 @@ use crate::embedder::BulkEmbedder;
 /// Between two looks at whether the conversions have ended.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Is told how many bytes of its source a conversion read per second, its comparison included.
+pub(crate) type Converted = Arc<dyn Fn(f64) + Send + Sync>;
+
 /// The jobs of an owner.
 pub(crate) struct Jobs {
     board: Board,
@@ -51,10 +54,11 @@ impl Jobs {
         embedder: BulkEmbedder,
         converter: ConverterProgram,
         changed: Arc<Notify>,
+        converted: Converted,
     ) -> Result<Self, Failure> {
         let board = Board::new(changed);
         let indexing = indexing::start(board.clone(), index, embedder)?;
-        let conversions = conversions::start(board.clone(), converter);
+        let conversions = conversions::start(board.clone(), converter, converted);
         Ok(Self { board, indexing, conversions })
     }
 

@@ -9,7 +9,8 @@
 //!                  ├─► jobs ─┬─────► documents (index, on a thread of its own) ──► lifecycle, bulk lane
 //!                  │         └─────► converter process
 //!                  ├─► documents ──► search
-//!                  └─► observer ───► memory readings, snapshots (at most 10 a second)
+//!                  └─► observer ─┬─► memory readings, snapshots (at most 10 a second)
+//!                                └─► governing ──► planner ──► lifecycle
 //! ```
 
 mod access;
@@ -20,15 +21,22 @@ mod conversion;
 mod converter;
 mod embedder;
 mod following;
+mod governing;
+mod installed;
 mod jobs;
 mod logging;
 mod observer;
 mod owner;
 mod private;
 mod queries;
+mod remembered;
+mod simulation;
 mod swap;
 
 pub use access::Access;
 pub use app::{App, Options};
+pub use governing::history;
+pub use installed::{Installed, installed};
 pub use logging::{Logging, log_to_files, log_to_standard_error};
 pub use private::embed_with;
+pub use simulation::Simulation;

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::app::App;
+use crate::governing::Seen;
 use crate::jobs::Squeeze;
 
 /// Between two readings of memory. macOS answers more often than about once a second from a cache.
@@ -89,23 +90,22 @@ pub(crate) fn worker_pid(state: &ModelState) -> Option<u32> {
     }
 }
 
-/// When the model was last of use to anybody.
-#[derive(Debug, Default)]
-struct Activity {
-    last: Option<(u64, Option<u32>)>,
-    at: Option<Instant>,
-}
-
-impl Activity {
-    /// `last` is the last query and the worker: a new one of either is activity.
-    fn see(&mut self, busy: bool, last: (u64, Option<u32>), now: Instant) {
-        if busy || self.last != Some(last) {
-            (self.last, self.at) = (Some(last), Some(now));
-        }
-    }
-
-    fn idle_for(&self, now: Instant) -> Duration {
-        self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+/// Has the governor look at the newest reading, and carries out what it orders without waiting for it.
+async fn govern(app: &Arc<App>, busy: bool) {
+    let (running, state) = (app.lifecycle.running(), app.lifecycle.state().borrow().clone());
+    let busy = busy || app.lifecycle.waiting() > 0 || running.is_some();
+    let looking = app.clone();
+    // It looks into the folder of models.
+    let orders = tokio::task::spawn_blocking(move || {
+        let reading = looking.gauge.last();
+        let running = running.map(|running| (running.bytes, running.since.elapsed()));
+        let disk_free_bytes = None;
+        let seen = Seen { reading: &reading, state: &state, busy, running, disk_free_bytes };
+        looking.governing.tick(&looking.library, &seen)
+    });
+    for order in orders.await.unwrap_or_default() {
+        let app = app.clone();
+        tokio::spawn(async move { app.carry_out_order(order).await });
     }
 }
 
@@ -116,13 +116,17 @@ pub(crate) async fn observe(
     mut state: watch::Receiver<ModelState>,
     snapshots: watch::Sender<Arc<Snapshot>>,
 ) {
-    let mut reading = tokio::time::interval(READING_INTERVAL);
+    let interval = {
+        let Some(app) = app.upgrade() else { return };
+        // A simulated machine that is played fast is read as often by its own time.
+        READING_INTERVAL.div_f64(app.governing.world().speed.max(1.0)).max(SNAPSHOT_INTERVAL)
+    };
+    let mut reading = tokio::time::interval(interval);
     reading.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut index = IndexSummary::default();
     let mut counted: Option<Instant> = None;
     let mut was_busy = false;
     let mut squeeze = Squeeze::default();
-    let mut activity = Activity::default();
     loop {
         let mut take_reading = false;
         tokio::select! {
@@ -139,15 +143,8 @@ pub(crate) async fn observe(
             }
         }
         let busy = app.jobs.indexing();
-        let last_query =
-            app.queries.lock().expect("nobody panics while they hold the queries. This is a bug.").last_id();
-        let pid = worker_pid(&app.lifecycle.state().borrow());
-        activity.see(busy || app.lifecycle.waiting() > 0, (last_query, pid), Instant::now());
-        if let Some(limit) = app.following.idle_limit().filter(|_| take_reading && pid.is_some())
-            && activity.idle_for(Instant::now()) >= limit
-            && app.lifecycle.unload().await
-        {
-            tracing::info!(minutes = limit.as_secs() / 60, "nobody has asked, so the model was unloaded");
+        if take_reading {
+            govern(&app, busy).await;
         }
         if counted.is_none_or(|at| at.elapsed() >= COUNT_INTERVAL && busy) || (was_busy && !busy) || app.index_changed()
         {

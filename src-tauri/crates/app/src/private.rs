@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use embedbar_contract::{EmbedRequest, Embeddings, Failure};
-use embedbar_lifecycle::{Lane, Lifecycle, WorkerProgram};
+use embedbar_lifecycle::{Environment, Lane, Lifecycle, WorkerProgram};
 use embedbar_store::{Home, Library};
 
 use crate::app::{target, worker_program};
@@ -14,7 +14,7 @@ use crate::commands::embeddings;
 /// Embeds with the model `name` (an id or a path) without touching the active one.
 pub async fn embed_with(home: Option<PathBuf>, name: &str, request: EmbedRequest) -> Result<Embeddings, Failure> {
     let model = Library::open(&Home::open(home)?).find(name)?;
-    let worker = WorkerProgram { program: worker_program(None)?, arguments: vec![OsString::from("worker")] };
+    let worker = WorkerProgram { program: worker_program(None)?, arguments: vec![OsString::from("worker")], environment: Environment::default() };
     let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
     let answer = lifecycle.embed(request.texts, request.prompt, request.recipe, Lane::Query).await;
     lifecycle.stop().await;

@@ -38,11 +38,6 @@ impl Queries {
         self.ring.push_front((self.last_id, Instant::now(), cost));
     }
 
-    /// Which query was the last one; 0 before the first.
-    pub(crate) fn last_id(&self) -> u64 {
-        self.last_id
-    }
-
     /// Newest first.
     pub(crate) fn records(&self) -> Vec<QueryRecord> {
         self.ring

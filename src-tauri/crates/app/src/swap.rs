@@ -7,30 +7,36 @@ use embedbar_planner::Thresholds;
 /// What a process takes besides its weights: tokenizer, activations, the program itself.
 const BESIDES_WEIGHTS: u64 = 256 << 20;
 
+/// As small beside a simulated machine as beside a real one.
+fn besides_weights(thresholds: &Thresholds) -> u64 {
+    let scale = thresholds.least_reserve_bytes as f64 / Thresholds::default().least_reserve_bytes as f64;
+    (BESIDES_WEIGHTS as f64 * scale) as u64
+}
+
 /// Whether a model of this size fits beside everything that is there. Where nothing is known of memory, it does.
-pub(crate) fn fits(size_bytes: u64, reading: &MemoryReading) -> bool {
+fn fits(size_bytes: u64, reading: &MemoryReading, thresholds: &Thresholds) -> bool {
     let MemoryReading { total_bytes: Some(total), available_bytes: Some(available), .. } = *reading else {
         return true;
     };
-    available >= size_bytes + BESIDES_WEIGHTS + reserve(total)
+    available >= size_bytes + besides_weights(thresholds) + reserve(total, thresholds)
 }
 
 /// What always stays free for the others: the planner's numbers.
-fn reserve(total: u64) -> u64 {
-    let Thresholds { least_reserve_bytes, reserve_share, .. } = Thresholds::default();
+fn reserve(total: u64, thresholds: &Thresholds) -> u64 {
+    let Thresholds { least_reserve_bytes, reserve_share, .. } = *thresholds;
     least_reserve_bytes.max((total as f64 * reserve_share) as u64)
 }
 
 /// How a model of this size takes the place of the present one. Without a word on memory both are held at once, as long as it
 /// takes: a swap that nobody notices is worth more than a figure that nobody has.
-pub(crate) fn manner(size_bytes: u64, reading: &MemoryReading) -> Manner {
+pub(crate) fn manner(size_bytes: u64, reading: &MemoryReading, thresholds: &Thresholds) -> Manner {
     let MemoryReading { total_bytes: Some(total), available_bytes: Some(available), .. } = *reading else {
         return Manner::Overlap;
     };
-    let reserve = reserve(total);
-    let needs = size_bytes + BESIDES_WEIGHTS;
+    let reserve = reserve(total, thresholds);
+    let needs = size_bytes + besides_weights(thresholds);
     let calm = reading.pressure.is_none_or(|pressure| pressure == Pressure::Normal);
-    let fits = fits(size_bytes, reading);
+    let fits = fits(size_bytes, reading, thresholds);
     // A model that is small beside the machine is never worth a pause.
     let small = needs < total / 50;
     let manner = if (fits && calm) || small { Manner::Overlap } else { Manner::DrainFirst };

@@ -11,7 +11,7 @@ use embedbar_convert::{
 use embedbar_engine::{TextEnd, token_ids};
 use embedbar_mil::Package;
 
-use crate::certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict};
+use embedbar_convert::certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict};
 use crate::compare::agreement;
 use crate::forward::{self, Block, Recipe, Watch};
 use crate::product::product;

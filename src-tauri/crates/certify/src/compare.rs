@@ -1,6 +1,6 @@
 //! How far two sets of vectors of the same texts agree.
 
-use crate::certificate::Agreement;
+use embedbar_convert::certificate::Agreement;
 
 /// Neighbours of a text that count.
 const NEIGHBOURS: usize = 10;

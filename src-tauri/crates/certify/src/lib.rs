@@ -13,7 +13,6 @@
 //! What this is not: a benchmark of retrieval. A certificate says how near the vectors of the smaller model are to those of
 //! the checkpoint that it was made from, on sentences that everybody can read, and who computed them.
 
-mod certificate;
 mod certify;
 mod compare;
 mod error;
@@ -24,7 +23,7 @@ mod repeat;
 mod self_test;
 mod weights;
 
-pub use certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict};
+pub use embedbar_convert::certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict};
 pub use certify::{Certifier, Outcome, Phase, Progress};
 pub use compare::agreement;
 pub use error::CertifyError;

@@ -14,7 +14,7 @@ use embedbar_engine::{ComputeUnit, Engine, is_package};
 use embedbar_memory::system_version;
 use serde::{Deserialize, Serialize};
 
-use crate::certificate::{Agreement, Certificate, Verdict, beside, place};
+use embedbar_convert::certificate::{Agreement, Certificate, Verdict, beside, place};
 use crate::{CertifyError, agreement, probes};
 
 /// The version of the form. A record of another version is made again.

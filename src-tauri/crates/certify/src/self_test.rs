@@ -10,7 +10,7 @@ use embedbar_convert::ConvertError;
 use embedbar_mil::{Arithmetic, MilError, Package, Program, Tensor};
 
 use crate::CertifyError;
-use crate::certificate::SelfTest;
+use embedbar_convert::certificate::SelfTest;
 use crate::compare::agreement;
 
 /// How far a text's vector may move when its company or its padding changes.

@@ -135,7 +135,7 @@ fn request(embed: Embed) -> anyhow::Result<EmbedRequest> {
         Recipe::Native => RecipeName::Native,
         Recipe::Papr => RecipeName::Papr,
     };
-    Ok(EmbedRequest { texts, prompt, recipe })
+    Ok(EmbedRequest { texts, prompt, recipe, ..EmbedRequest::default() })
 }
 
 fn show_embeddings(embeddings: &Embeddings, json: bool) -> anyhow::Result<()> {

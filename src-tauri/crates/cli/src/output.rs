@@ -92,8 +92,9 @@ pub(crate) fn memory(reading: &MemoryReading) -> String {
     let rate = |rate: Option<f64>| {
         rate.map_or_else(|| "–".to_owned(), |rate| format!("{}/s", memory_bytes(Some(rate as u64))))
     };
+    let simulated = reading.simulated.as_ref().map_or_else(String::new, |name| format!("SIMULATED  {name}\n"));
     format!(
-        "available  {} of {}\npressure   {}\nswap       {} used, {} in, {} out\nEmbedbar   {}\nworker     {} ({} resident)",
+        "{simulated}available  {} of {}\npressure   {}\nswap       {} used, {} in, {} out\nEmbedbar   {}\nworker     {} ({} resident)",
         memory_bytes(reading.available_bytes),
         memory_bytes(reading.total_bytes),
         pressure(reading.pressure),

@@ -2,13 +2,13 @@
 //! described. Nothing is loaded.
 
 use embedbar_catalog::{Catalogue, Entry};
-use embedbar_certify::{Certificate, Verdict as Certified};
+use embedbar_app::installed;
 use embedbar_contract::{Failure, FailureCode, MemoryReading, Precision, Pressure};
 use embedbar_planner::{
-    Artefact, Backend, Choice, Form, History, Judged, PrecisionWish, Reading, Standing, System, Thresholds, Unit,
+    Backend, Choice, History, Judged, PrecisionWish, Reading, System, Thresholds, Unit,
     Wishes, everything_made, memory_text, plan,
 };
-use embedbar_store::{BUNDLED_ID, Home, Library, Model};
+use embedbar_store::{BUNDLED_ID, Home, Library};
 use serde_json::{Value, json};
 
 use crate::arguments::{MachineKind, Plan, PlanPrecision, PressureLevel};
@@ -25,14 +25,16 @@ pub(crate) fn run(arguments: &Plan, home: Option<std::path::PathBuf>, as_json: b
     let catalogue = Catalogue::builtin();
     let name = arguments.model.as_deref().unwrap_or(BUNDLED_ID);
     let entry = catalogue.find(name).ok_or_else(|| unknown(name, catalogue))?;
+    let home = Home::open(home).map_err(Failure::from)?;
     let described = arguments.machine.is_some() || arguments.ram.is_some() || arguments.used.is_some();
     let (reading, artefacts) = if described {
         (described_machine(arguments)?, everything_made(entry))
     } else {
-        (this_machine(arguments), installed(catalogue, home)?)
+        (this_machine(arguments), installed(&Library::open(&home)).into_iter().map(|it| it.artefact).collect())
     };
+    let history = if described { History::default() } else { embedbar_app::history(&home) };
     let wishes = Wishes { precision: wish(arguments.precision), ..Wishes::default() };
-    let found = plan(&wishes, &[entry], &artefacts, &reading, &History::default(), &Thresholds::default());
+    let found = plan(&wishes, &[entry], &artefacts, &reading, &history, &Thresholds::default());
     if as_json {
         return output::json(&told(&found, &reading, described));
     }
@@ -92,41 +94,6 @@ fn this_machine(arguments: &Plan) -> Reading {
     }
     let system = if cfg!(target_os = "macos") { System::Mac } else { System::Linux };
     Reading::new(system, memory)
-}
-
-/// The installed models that the catalogue knows.
-fn installed(catalogue: &Catalogue, home: Option<std::path::PathBuf>) -> Result<Vec<Artefact>, Failure> {
-    let home = Home::open(home)?;
-    Ok(Library::open(&home).models().iter().filter_map(|model| artefact(catalogue, model)).collect())
-}
-
-/// What the planner can know of an installed model, where it is one of the catalogue's by its name.
-fn artefact(catalogue: &Catalogue, model: &Model) -> Option<Artefact> {
-    let (entry, precision) = catalogue.installed(&model.id)?;
-    let suffix = model.path.extension().and_then(|suffix| suffix.to_str());
-    let form = match suffix {
-        Some("gguf") => Form::Gguf,
-        Some("mlpackage") => {
-            let weights = model.path.join("Data/com.apple.CoreML/weights/weight.bin");
-            let largest_file_bytes = weights.metadata().map_or(0, |found| found.len());
-            Form::Package { specialised: false, largest_file_bytes, repeated: std::collections::BTreeMap::new() }
-        }
-        _ => Form::Checkpoint,
-    };
-    let precision = match (precision, model.bundled, &form) {
-        (Some(precision), ..) => precision,
-        (None, true, _) => Precision::Int8,
-        (None, false, Form::Checkpoint) => Precision::Fp16,
-        (None, false, _) => return None,
-    };
-    let standing = match Certificate::beside(&model.path) {
-        Ok(Some(certificate)) if certificate.is_of(&model.path) && certificate.verdict == Certified::Passed => {
-            Standing::Compared { mean_cosine: certificate.agreement.mean_cosine, floor: certificate.floor }
-        }
-        _ if model.bundled || form == Form::Checkpoint => Standing::Original,
-        _ => Standing::NotCompared,
-    };
-    Some(Artefact { model: entry.id.clone(), precision, form, standing })
 }
 
 fn lines(found: &embedbar_planner::Plan, entry: &Entry, reading: &Reading, described: bool) -> Vec<String> {

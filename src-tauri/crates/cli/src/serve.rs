@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use embedbar_app::{App, Options};
+use embedbar_app::{App, Options, Simulation};
 use embedbar_contract::Failure;
 use embedbar_store::Home;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,7 +14,18 @@ use crate::output;
 pub(crate) async fn run(serve: Serve, home: Option<PathBuf>) -> anyhow::Result<()> {
     let home = Home::open(home).map_err(Failure::from)?;
     let _logging = embedbar_app::log_to_files(&home.logs())?;
-    let options = Options { home: Some(home.root().to_owned()), model: serve.model, stay: true, ..Options::default() };
+    let simulation = match &serve.simulate {
+        Some(name) => Some(Simulation::new(name, serve.simulate_speed)?),
+        None => Simulation::from_environment()?,
+    };
+    let simulated = simulation.is_some();
+    let options = Options {
+        home: Some(home.root().to_owned()),
+        model: serve.model,
+        stay: true,
+        simulation,
+        ..Options::default()
+    };
     let app = App::start(options).await?;
     let token = embedbar_gateway::token(&home.token()).map_err(Failure::from)?;
     let mut gateway = embedbar_gateway::Options::new(token);
@@ -26,7 +37,8 @@ pub(crate) async fn run(serve: Serve, home: Option<PathBuf>) -> anyhow::Result<(
             return Err(Failure::from(error).into());
         }
     };
-    output::line(&format!("Embedbar is ready at {}", server.url()));
+    let mark = if simulated { " (SIMULATED machine)" } else { "" };
+    output::line(&format!("Embedbar is ready at {}{mark}", server.url()));
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
     tokio::select! {
         _ = terminate.recv() => {}

@@ -176,12 +176,19 @@ pub enum ModelState {
 pub struct EmbedRequest {
     /// One vector is made for each, in order.
     pub texts: Vec<String>,
+    /// The model that has to make them, by id, with `:fp16`, `:int8` or `:4bit` for that precision only; `None` for the active one.
+    /// Where another one answers at the moment, the request is refused and may be sent again.
+    #[serde(default)]
+    pub model: Option<String>,
     /// The prompt that goes in front of each.
     #[serde(default)]
     pub prompt: PromptKind,
     /// Which recipe to apply.
     #[serde(default)]
     pub recipe: RecipeName,
+    /// How long the model is to stay loaded after this request; 0 unloads it at once, `None` leaves it as it is set.
+    #[serde(default)]
+    pub keep_alive_seconds: Option<u64>,
 }
 
 /// How many tokens a text had and how many were read.
@@ -643,6 +650,12 @@ pub struct MemoryReading {
     pub worker_bytes: Option<u64>,
     /// The worker's resident set, its mapped weights included.
     pub worker_resident_bytes: Option<u64>,
+    /// Bytes of the worker's own memory that were read back from the disk per second since the previous reading.
+    #[serde(default)]
+    pub worker_page_in_bytes_per_second: Option<f64>,
+    /// Set where these are the figures of a simulated machine: which one, for every view to say so.
+    #[serde(default)]
+    pub simulated: Option<String>,
 }
 
 /// A point of the gauge's history.
@@ -725,6 +738,92 @@ pub struct CleanupReceipt {
     pub after: MemoryReading,
 }
 
+// ---------------------------------------------------------------- plan and governor
+
+/// The plan for the model that is wanted.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct PlanStatus {
+    /// The model's id in the catalogue.
+    pub model: String,
+    /// Who decided about the precision, in words.
+    pub wish: String,
+    /// Every candidate, the most preferred first.
+    pub candidates: Vec<PlanRow>,
+    /// What was chosen and, where it was chosen against the numbers or nothing was, why; a sentence.
+    pub choice: String,
+    /// Whether that sentence is a warning.
+    pub warns: bool,
+    /// A better candidate for which there is room and that has only to be made; a sentence.
+    pub worth_making: Option<String>,
+    /// Why nothing large is loaded now, where that is so.
+    pub shortage: Option<String>,
+}
+
+/// A candidate of a plan.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct PlanRow {
+    /// Model, precision and backend, in words.
+    pub candidate: String,
+    /// The verdict with its numbers.
+    pub sentence: String,
+    /// Whether it is installed.
+    pub ready: bool,
+    /// Whether it may be used and there is room for it.
+    pub fits: bool,
+    /// Whether the plan chose it.
+    pub chosen: bool,
+    /// Whether it is what answers now.
+    pub active: bool,
+}
+
+/// What the governor did.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum GovernorMeasure {
+    /// It unloaded a model.
+    Unload,
+    /// It changed the size of batches.
+    Batch,
+    /// It replaced what answers by something that takes less.
+    StepDown,
+    /// It replaced what answers by something better.
+    StepUp,
+    /// It replaced a worker that had grown.
+    Recycle,
+    /// It could do nothing and says so.
+    Tell,
+}
+
+/// One of the governor's measures.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct GovernorEvent {
+    /// Counts up from 1 while the owner runs.
+    pub id: u64,
+    /// Seconds since it was decided.
+    pub age_seconds: f64,
+    /// What was done.
+    pub measure: GovernorMeasure,
+    /// What and why, with the numbers; a sentence.
+    pub reason: String,
+    /// Why it could not be carried out, where that is so.
+    pub failed: Option<String>,
+    /// What it changed, measured some seconds later.
+    pub effect: Option<String>,
+}
+
+/// The governor's present.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
+pub struct GovernorStatus {
+    /// The plan; `None` where the active model is none of the catalogue's.
+    pub plan: Option<PlanStatus>,
+    /// Its last measures, newest first (at most 20).
+    pub events: Vec<GovernorEvent>,
+    /// Whether batches are smaller than the settings say.
+    pub small_batches: bool,
+    /// Set where something else stands in for the wanted model: which, and why; a sentence.
+    pub stand_in: Option<String>,
+}
+
 // ---------------------------------------------------------------- the whole picture
 
 /// What a past query cost.
@@ -784,6 +883,9 @@ pub struct Snapshot {
     /// The `.env` that is followed.
     #[serde(default)]
     pub env: Option<EnvStatus>,
+    /// What the governor thinks and did.
+    #[serde(default)]
+    pub governor: GovernorStatus,
 }
 
 /// Whether bulk work is to be paused.

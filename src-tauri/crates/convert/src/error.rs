@@ -32,6 +32,14 @@ pub enum ConvertError {
         #[source]
         source: std::io::Error,
     },
+    /// A certificate cannot be read.
+    #[error("the certificate `{path}` cannot be read: {problem}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The disk has too little room, found out before or while writing.
     #[error("the disk of `{path}` has `{free}` bytes free; `{needed}` are needed")]
     NoSpace {
@@ -242,6 +250,7 @@ impl ConvertError {
             | Self::TensorShape { .. }
             | Self::NotFinite { .. }
             | Self::OutOfRange { .. }
+            | Self::Certificate { .. }
             | Self::OtherSource { .. } => FailureCode::ModelInvalid,
             Self::UnknownArchitecture { .. }
             | Self::Unsupported { .. }
@@ -257,6 +266,7 @@ impl ConvertError {
 
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            Self::Certificate { .. } => "Convert the model again to get a new one.",
             Self::Missing { .. } => {
                 "A checkpoint is a folder with `config.json`, `tokenizer.json` and `model.safetensors` (or shards and \
                  `model.safetensors.index.json`); the target's folder must exist."

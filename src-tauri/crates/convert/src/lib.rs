@@ -17,6 +17,7 @@
 
 pub mod bundled;
 mod cache;
+pub mod certificate;
 mod checkpoint;
 mod configuration;
 mod convert;

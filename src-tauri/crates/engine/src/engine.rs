@@ -43,6 +43,8 @@ pub struct Engine {
     backend: Box<dyn Backend>,
     precision: Precision,
     revision: String,
+    /// Padded tokens in one batch at most.
+    tokens_per_batch: usize,
 }
 
 /// The vectors of some texts, in the order of the texts.
@@ -101,7 +103,9 @@ impl Engine {
             Family::Package => unreachable!("a package has no tensors. This is a bug."),
         };
         tracing::info!(model = id, path = %path.display(), %revision, %precision, dims = facts.dims, "model opened");
-        Ok(Self { id: id.to_owned(), path: path.to_path_buf(), facts, tokenizer, backend, precision, revision })
+        let tokens_per_batch = batches::TOKENS_PER_BATCH;
+        let (id, path) = (id.to_owned(), path.to_path_buf());
+        Ok(Self { id, path, facts, tokenizer, backend, precision, revision, tokens_per_batch })
     }
 
     /// Loads the Core ML package at `path`, which has `tokenizer.json` beside it, for `unit`.
@@ -123,7 +127,8 @@ impl Engine {
         let revision = revision(&package.files()?, &bytes, &facts);
         let precision = package.precision();
         let (id, path) = (id.to_owned(), path.to_path_buf());
-        Ok(Self { id, path, facts, tokenizer, backend: Box::new(package), precision, revision })
+        let (backend, tokens_per_batch) = (Box::new(package), batches::TOKENS_PER_BATCH);
+        Ok(Self { id, path, facts, tokenizer, backend, precision, revision, tokens_per_batch })
     }
 
     /// What the vectors of `recipe` carry.
@@ -165,6 +170,12 @@ impl Engine {
         self.embed_by(texts, prompt, &self.recipe(recipe))
     }
 
+    /// Has batches be this part, a half or a quarter, of their usual size from now on: slower for many texts, with smaller
+    /// intermediate results.
+    pub fn divide_batches(&mut self, by: usize) {
+        self.tokens_per_batch = (batches::TOKENS_PER_BATCH / by.max(1)).max(1);
+    }
+
     /// Like [`Self::embed`] with a recipe that has no name.
     pub fn embed_by(&mut self, texts: &[String], prompt: PromptKind, recipe: &Recipe) -> Result<Batch, EngineError> {
         if let Some(available) = self.backend.built_in_recipe().filter(|&available| available != recipe.name) {
@@ -200,7 +211,7 @@ impl Engine {
     fn forward(&mut self, tokens: &[Tokens], recipe: &Recipe) -> Result<Vec<Vec<f32>>, EngineError> {
         let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
         let (tokens_per_batch, length) = match self.backend.shape() {
-            BatchShape::Any => (batches::TOKENS_PER_BATCH, None),
+            BatchShape::Any => (self.tokens_per_batch, None),
             BatchShape::OneRowOf(length) => (1, Some(length)),
         };
         let mut vectors = vec![Vec::new(); tokens.len()];

@@ -9,14 +9,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use embedbar_contract::{Failure, FailureCode, Generation, ModelState, PromptKind, RecipeName, Timing, Truncation};
-use embedbar_wire::worker::Embed;
+use embedbar_wire::worker::{BatchSize, Embed};
 
 use crate::process::Spawn;
 use crate::queue::{Lane, Pending, Queue};
@@ -135,7 +135,18 @@ pub struct Lifecycle {
     state: watch::Receiver<ModelState>,
     waiting: Arc<AtomicUsize>,
     expired: Arc<AtomicU64>,
+    small_batches: Arc<AtomicBool>,
+    running: Arc<Mutex<Option<Running>>>,
     patience: Duration,
+}
+
+/// A request that a worker is at.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    /// Since when.
+    pub since: Instant,
+    /// Bytes of its texts.
+    pub bytes: usize,
 }
 
 impl Lifecycle {
@@ -145,12 +156,14 @@ impl Lifecycle {
         let (state_sender, state) = watch::channel(ModelState::Idle);
         let waiting = Arc::new(AtomicUsize::new(0));
         let expired = Arc::new(AtomicU64::new(0));
+        let (small_batches, running) = (Arc::default(), Arc::<Mutex<Option<Running>>>::default());
         let patience = options.patience;
         let actor = Actor {
             inbox,
             state: state_sender,
             waiting: waiting.clone(),
             expired: expired.clone(),
+            running: running.clone(),
             spawn,
             options,
             target,
@@ -164,7 +177,7 @@ impl Lifecycle {
             outbox: messages.downgrade(),
         };
         tokio::spawn(actor.run());
-        Self { messages, state, waiting, expired, patience }
+        Self { messages, state, waiting, expired, small_batches, running, patience }
     }
 
     /// The state, and every change of it.
@@ -182,6 +195,20 @@ impl Lifecycle {
         self.expired.load(Ordering::Relaxed)
     }
 
+    /// Has batches be a quarter of their usual size, or no longer; requests that are on their way keep theirs.
+    pub fn set_small_batches(&self, small: bool) {
+        self.small_batches.store(small, Ordering::Relaxed);
+    }
+
+    /// The request that a worker is at now.
+    pub fn running(&self) -> Option<Running> {
+        *self.running.lock().expect("nobody panics while they hold it. This is a bug.")
+    }
+
+    fn batches(&self) -> BatchSize {
+        if self.small_batches.load(Ordering::Relaxed) { BatchSize::Quarter } else { BatchSize::Full }
+    }
+
     /// Embeds texts. Bulk requests are sent in small pieces, so that a query never waits for a long one.
     pub async fn embed(
         &self,
@@ -196,7 +223,10 @@ impl Lifecycle {
             );
         }
         match lane {
-            Lane::Query => self.send_halving(Embed { texts, prompt, recipe }, lane).await,
+            Lane::Query => {
+                let batches = self.batches();
+                self.send_halving(Embed { texts, prompt, recipe, batches }, lane).await
+            }
             Lane::Bulk => self.embed_in_pieces(texts, prompt, recipe).await,
         }
     }
@@ -213,7 +243,8 @@ impl Lifecycle {
         let mut whole: Option<Answer> = None;
         let mut slots: Vec<Option<Slot>> = vec![None; texts.len()];
         for piece in pieces(&order, |index| texts[index].len()) {
-            let request = Embed { texts: piece.iter().map(|&index| texts[index].clone()).collect(), prompt, recipe };
+            let texts = piece.iter().map(|&index| texts[index].clone()).collect();
+            let request = Embed { texts, prompt, recipe, batches: self.batches() };
             let mut answer = self.send_halving(request, Lane::Bulk).await?;
             let parts = std::mem::take(&mut answer.vectors).into_iter().zip(&answer.tokens).zip(&answer.truncated);
             for (&index, ((vector, &tokens), &truncated)) in piece.iter().zip(parts) {
@@ -391,6 +422,8 @@ struct Actor {
     state: watch::Sender<ModelState>,
     waiting: Arc<AtomicUsize>,
     expired: Arc<AtomicU64>,
+    /// For those who want to know how long a request has been taking.
+    running: Arc<Mutex<Option<Running>>>,
     spawn: Arc<dyn Spawn>,
     options: Options,
     /// What a request loads where nothing is loaded.
@@ -498,6 +531,8 @@ impl Actor {
                 let shown = ready(&worker);
                 match self.queue.pop() {
                     Some(pending) => {
+                        let bytes = pending.request.texts.iter().map(String::len).sum();
+                        self.set_running(Some(Running { since: Instant::now(), bytes }));
                         let exchange = Self::exchange(*worker, pending, self.options.answer_deadline);
                         self.serving = Serving::Busy { exchange, shown };
                     }
@@ -593,8 +628,8 @@ impl Actor {
     fn start(&mut self, wanted: Wanted, back_to: Option<Target>) {
         let target = wanted.target.clone();
         tracing::info!(model = target.id, path = %target.path.display(), "starting a worker");
-        let (spawn, options) = (self.spawn.clone(), self.options.clone());
-        let future = Box::pin(async move { Worker::start(spawn.as_ref(), target, &options).await });
+        let (spawn, options, in_background) = (self.spawn.clone(), self.options.clone(), self.serves());
+        let future = Box::pin(async move { Worker::start(spawn.as_ref(), target, in_background, &options).await });
         self.coming = Coming::Starting { future, wanted, since: Instant::now(), back_to };
     }
 
@@ -732,7 +767,12 @@ impl Actor {
         }
     }
 
+    fn set_running(&self, running: Option<Running>) {
+        *self.running.lock().expect("nobody panics while they hold it. This is a bug.") = running;
+    }
+
     fn exchanged(&mut self, exchanged: Exchanged) {
+        self.set_running(None);
         let Exchanged { worker, pending, started, outcome } = exchanged;
         match settle(pending, started, outcome) {
             Settled::Answered => self.serving = Serving::Idle(Box::new(worker)),

@@ -18,6 +18,6 @@ mod process;
 mod queue;
 mod worker;
 
-pub use actor::{Answer, Lifecycle, Manner, Options, Target};
-pub use process::{Process, Spawn, Spawned, WorkerProgram};
+pub use actor::{Answer, Lifecycle, Manner, Options, Running, Target};
+pub use process::{Environment, Process, Spawn, Spawned, WorkerProgram};
 pub use queue::Lane;

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -45,6 +46,25 @@ pub struct WorkerProgram {
     pub program: PathBuf,
     /// Its arguments, usually `worker`.
     pub arguments: Vec<OsString>,
+    /// What workers that are started from now on find in their environment besides ours.
+    pub environment: Environment,
+}
+
+/// Variables for workers; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(Arc<Mutex<Vec<(&'static str, OsString)>>>);
+
+impl Environment {
+    /// Sets a variable, or no longer.
+    pub fn set(&self, name: &'static str, value: Option<OsString>) {
+        let mut variables = self.lock();
+        variables.retain(|(known, _)| *known != name);
+        variables.extend(value.map(|value| (name, value)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, OsString)>> {
+        self.0.lock().expect("nobody panics while they hold the variables. This is a bug.")
+    }
 }
 
 impl Spawn for WorkerProgram {
@@ -53,6 +73,7 @@ impl Spawn for WorkerProgram {
         ours.set_nonblocking(true)?;
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
+            .envs(self.environment.lock().iter().cloned())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

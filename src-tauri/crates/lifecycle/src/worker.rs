@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use embedbar_contract::{Failure, FailureCode};
 use embedbar_wire::frame::bytes_to_floats;
-use embedbar_wire::worker::{Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
+use embedbar_wire::worker::{BatchSize, Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
 use embedbar_wire::{Frame, FrameError, Hello, Role};
 
 use crate::actor::{Options, Target};
@@ -50,7 +50,12 @@ pub(crate) struct Vectors {
 
 impl Worker {
     /// Starts a worker and loads `target` into it. The first embedding belongs to the loading, so that `Ready` means ready.
-    pub(crate) async fn start(spawn: &dyn Spawn, target: Target, options: &Options) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        spawn: &dyn Spawn,
+        target: Target,
+        in_background: bool,
+        options: &Options,
+    ) -> Result<Self, Failure> {
         let started = Instant::now();
         let spawned = spawn.spawn().map_err(|error| {
             Failure::new(FailureCode::WorkerFailed, error.to_string())
@@ -64,7 +69,7 @@ impl Worker {
                 FromWorker::Hello(hello) => hello.check(Role::Worker).map_err(ExchangeError::Refused)?,
                 other => return Err(unexpected(&other)),
             }
-            let load = Load { model: target.id.clone(), path: target.path.clone() };
+            let load = Load { model: target.id.clone(), path: target.path.clone(), in_background };
             say(&mut stream, ToWorker::Load(load)).await?;
             let loaded = match hear(&mut stream).await?.header {
                 FromWorker::Loaded(loaded) => loaded,
@@ -133,6 +138,7 @@ impl Worker {
             texts: texts.iter().map(|&text| text.to_owned()).collect(),
             prompt: embedbar_contract::PromptKind::None,
             recipe: self.loaded.generation.recipe,
+            batches: BatchSize::Full,
         };
         match self.exchange(&request, deadline).await {
             Ok(answer) => Ok(answer.vectors),

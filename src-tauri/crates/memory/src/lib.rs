@@ -23,11 +23,13 @@ mod linux;
 mod macos;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 mod programs;
+mod priority;
 #[cfg(unix)]
 mod rates;
 mod release;
 mod scripted;
 
+pub use priority::step_back;
 pub use release::{release_unused, return_large_blocks};
 pub use scripted::Scripted;
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use embedbar_contract::{DiskReading, MemoryReading, ProgramMemory};
 
-use crate::rates::RateMeter;
+use crate::rates::{ProcessMeter, RateMeter};
 use crate::{Machine, disks, programs};
 
 /// This Linux machine.
@@ -21,6 +21,7 @@ pub(crate) struct ThisMachine {
     files: Files,
     page_bytes: u64,
     rates: RateMeter,
+    worker_rate: ProcessMeter,
 }
 
 /// Where `/proc` and `/sys` are looked for; tests have some of their own.
@@ -52,7 +53,8 @@ impl ThisMachine {
 
     fn at(root: PathBuf) -> Self {
         let page_bytes = rustix::param::page_size() as u64;
-        Self { files: Files { root }, page_bytes, rates: RateMeter::new(page_bytes) }
+        let (rates, worker_rate) = (RateMeter::new(page_bytes), ProcessMeter::new(page_bytes));
+        Self { files: Files { root }, page_bytes, rates, worker_rate }
     }
 
     fn process(&self, process: u32) -> Option<parse::ProcessMemory> {
@@ -70,6 +72,9 @@ impl Machine for ThisMachine {
         let limits = cgroup::limits(|path| self.files.read(path));
         let counters = self.files.read("/proc/vmstat").and_then(|text| parse::vmstat(&text));
         let rates = self.rates.update(Instant::now(), counters);
+        let faults = worker.and_then(|process| self.files.read(format!("/proc/{process}/stat")));
+        let faults = faults.and_then(|text| parse::major_faults(&text));
+        let worker_page_in_bytes_per_second = self.worker_rate.update(Instant::now(), worker, faults);
         let worker = worker.and_then(|process| self.process(process));
         let (total_bytes, available_bytes) = within(whole.map(|whole| (whole.total, whole.available)), &limits);
         MemoryReading {
@@ -82,6 +87,8 @@ impl Machine for ThisMachine {
             own_bytes: self.process(std::process::id()).map(|process| process.footprint),
             worker_bytes: worker.map(|process| process.footprint),
             worker_resident_bytes: worker.map(|process| process.resident),
+            worker_page_in_bytes_per_second,
+            simulated: None,
         }
     }
 

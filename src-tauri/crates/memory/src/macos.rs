@@ -17,7 +17,7 @@ use embedbar_contract::{DiskReading, MemoryReading, ProgramMemory};
 use libc::{integer_t, mach_port_t, rusage_info_v4, vm_statistics64, xsw_usage};
 
 use crate::activity_monitor::{PageCounts, available_bytes, pressure};
-use crate::rates::{RateMeter, SwapCounters};
+use crate::rates::{ProcessMeter, RateMeter, SwapCounters};
 use crate::{Machine, disks, programs};
 
 /// The kernel answers all programs together that are not Apple's only 2 to 10 times a second with fresh counts and repeats
@@ -38,6 +38,7 @@ pub(crate) struct ThisMachine {
     page_bytes: u64,
     statistics: Option<Statistics>,
     rates: RateMeter,
+    worker_rate: ProcessMeter,
 }
 
 impl ThisMachine {
@@ -47,7 +48,8 @@ impl ThisMachine {
         #[allow(deprecated, reason = "libc points to mach2, a further dependency for one declaration")]
         // SAFETY: it takes nothing and returns a port right that this process keeps until it ends.
         let host = unsafe { libc::mach_host_self() };
-        Self { host, page_bytes, statistics: None, rates: RateMeter::new(page_bytes) }
+        let (rates, worker_rate) = (RateMeter::new(page_bytes), ProcessMeter::new(page_bytes));
+        Self { host, page_bytes, statistics: None, rates, worker_rate }
     }
 
     fn statistics(&mut self) -> Option<Statistics> {
@@ -75,7 +77,10 @@ impl Machine for ThisMachine {
         let statistics = self.statistics();
         let taken = statistics.map_or_else(Instant::now, |known| known.taken);
         let rates = self.rates.update(taken, statistics.map(|known| known.swap));
+        let process = worker;
         let worker = worker.and_then(process_memory);
+        let pages_in = worker.map(|usage| usage.ri_pageins);
+        let worker_page_in_bytes_per_second = self.worker_rate.update(Instant::now(), process, pages_in);
         MemoryReading {
             total_bytes: total,
             available_bytes: total
@@ -88,6 +93,8 @@ impl Machine for ThisMachine {
             own_bytes: process_memory(std::process::id()).map(|process| process.ri_phys_footprint),
             worker_bytes: worker.map(|process| process.ri_phys_footprint),
             worker_resident_bytes: worker.map(|process| process.ri_resident_size),
+            worker_page_in_bytes_per_second,
+            simulated: None,
         }
     }
 

@@ -21,6 +21,29 @@ pub(crate) struct SwapRates {
     pub(crate) out_bytes_per_second: Option<f64>,
 }
 
+/// The rate at which one process reads its pages back; it begins anew with every process.
+#[derive(Debug)]
+pub(crate) struct ProcessMeter {
+    page_bytes: u64,
+    process: Option<u32>,
+    meter: RateMeter,
+}
+
+impl ProcessMeter {
+    pub(crate) fn new(page_bytes: u64) -> Self {
+        Self { page_bytes, process: None, meter: RateMeter::new(page_bytes) }
+    }
+
+    /// `pages_in` is what `process` has read back since it started.
+    pub(crate) fn update(&mut self, taken: Instant, process: Option<u32>, pages_in: Option<u64>) -> Option<f64> {
+        if process != self.process {
+            (self.process, self.meter) = (process, RateMeter::new(self.page_bytes));
+        }
+        let counters = pages_in.map(|pages_in| SwapCounters { pages_in, pages_out: 0 });
+        self.meter.update(taken, counters).in_bytes_per_second
+    }
+}
+
 /// Remembers the reading before.
 #[derive(Debug)]
 pub(crate) struct RateMeter {

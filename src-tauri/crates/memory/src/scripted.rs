@@ -39,6 +39,7 @@ impl Machine for Scripted {
             // The contract says so of every machine: without a worker there is nothing to say about one.
             reading.worker_bytes = None;
             reading.worker_resident_bytes = None;
+            reading.worker_page_in_bytes_per_second = None;
         }
         reading
     }

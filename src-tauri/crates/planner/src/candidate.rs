@@ -125,7 +125,7 @@ pub struct Artefact {
 
 impl Artefact {
     /// Whether it can be given to `backend`.
-    pub(crate) fn runs_on(&self, backend: Backend) -> bool {
+    pub fn runs_on(&self, backend: Backend) -> bool {
         match backend {
             Backend::Cpu | Backend::Metal => matches!(self.form, Form::Checkpoint | Form::Gguf),
             Backend::CoreMl(_) | Backend::CoreMlInterpreted => matches!(self.form, Form::Package { .. }),

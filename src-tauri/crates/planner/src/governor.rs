@@ -457,6 +457,13 @@ impl Governor {
         }
     }
 
+    /// How long `candidate` stays loaded unused from now on.
+    pub fn keep_alive(&mut self, candidate: &Candidate, keep_alive: KeepAlive) {
+        if let Some(resident) = self.resident(candidate) {
+            resident.keep_alive = keep_alive;
+        }
+    }
+
     /// Whether `candidate` may be unloaded to make room for another model; if not yet, how long that takes. A pinned
     /// one never may: [`Duration::MAX`].
     pub fn may_evict(&self, at: Duration, candidate: &Candidate) -> Result<(), Duration> {

@@ -219,6 +219,8 @@ impl TraceMachine {
             own_bytes: None,
             worker_bytes: held_bytes,
             worker_resident_bytes: held_bytes,
+            worker_page_in_bytes_per_second: held_bytes.map(|_| self.page_ins_per_second(at, held_bytes)),
+            simulated: None,
         }
     }
 

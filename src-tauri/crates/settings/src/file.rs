@@ -201,7 +201,7 @@ struct Versioned<Content> {
 }
 
 /// Reads a versioned JSON store; `None` where there is none yet.
-pub(crate) fn read_store<Content: DeserializeOwned>(path: &Path, known: u64) -> Result<Option<Content>, SettingsError> {
+pub fn read_store<Content: DeserializeOwned>(path: &Path, known: u64) -> Result<Option<Content>, SettingsError> {
     #[derive(serde::Deserialize)]
     struct OnlyVersion {
         version: u64,
@@ -222,7 +222,7 @@ pub(crate) fn read_store<Content: DeserializeOwned>(path: &Path, known: u64) -> 
 }
 
 /// Writes a versioned JSON store that only its owner can read.
-pub(crate) fn write_store<Content: Serialize>(
+pub fn write_store<Content: Serialize>(
     path: &Path,
     version: u64,
     content: Content,

@@ -99,6 +99,11 @@ impl Home {
         self.root.join("trust.json")
     }
 
+    /// What this machine has shown: what models took, what everything else usually uses.
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history.json")
+    }
+
     /// The browser's token.
     pub fn token(&self) -> PathBuf {
         self.root.join("token")

@@ -48,6 +48,9 @@ pub struct Load {
     pub model: String,
     /// A `.gguf` file, or a folder with `model.safetensors` and its configuration.
     pub path: PathBuf,
+    /// Whether another worker answers meanwhile and is not to be disturbed.
+    #[serde(default)]
+    pub in_background: bool,
 }
 
 /// Texts to embed.
@@ -59,6 +62,20 @@ pub struct Embed {
     pub prompt: PromptKind,
     /// How.
     pub recipe: RecipeName,
+    /// How large batches may be.
+    #[serde(default)]
+    pub batches: BatchSize,
+}
+
+/// How large a worker's batches may be.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchSize {
+    /// As large as pays off.
+    #[default]
+    Full,
+    /// A quarter of that, while memory is short.
+    Quarter,
 }
 
 /// A model that answers.

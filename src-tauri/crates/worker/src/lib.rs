@@ -15,7 +15,7 @@ use std::thread;
 use embedbar_contract::{Failure, FailureCode};
 use embedbar_engine::Engine;
 use embedbar_wire::frame::floats_to_bytes;
-use embedbar_wire::worker::{Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
+use embedbar_wire::worker::{BatchSize, Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
 use embedbar_wire::{Frame, FrameError, Hello, Role};
 
 /// Opens the model at a path under an id.
@@ -93,13 +93,34 @@ fn answer(model: &mut Option<Engine>, open: Open, request: ToWorker) -> Frame<Fr
 
 fn load_by(open: Open, load: &Load) -> Result<Engine, Failure> {
     tracing::info!(model = load.model, path = %load.path.display(), "loading");
-    let engine = open(&load.model, &load.path)?;
+    let engine = if load.in_background {
+        // A thread of its own, because a thread that has stepped back may not come forward again. Those that compute with it
+        // later are started by other threads.
+        let opened = thread::scope(|scope| {
+            let loader = thread::Builder::new().name("loader".to_owned()).spawn_scoped(scope, || {
+                embedbar_memory::step_back();
+                open(&load.model, &load.path)
+            });
+            loader.map(thread::ScopedJoinHandle::join)
+        });
+        match opened {
+            Ok(Ok(opened)) => opened?,
+            Ok(Err(_)) => return Err(Failure::internal(format!("loading `{}` panicked", load.model))),
+            Err(error) => return Err(Failure::internal(format!("a thread cannot be started: {error}"))),
+        }
+    } else {
+        open(&load.model, &load.path)?
+    };
     tracing::info!(dims = engine.dims(), backend = %engine.backend(), "loaded");
     Ok(engine)
 }
 
 fn embed(model: Option<&mut Engine>, request: &Embed) -> Result<Frame<FromWorker>, Failure> {
     let engine = model.ok_or_else(|| Failure::internal("texts came before a model"))?;
+    engine.divide_batches(match request.batches {
+        BatchSize::Full => 1,
+        BatchSize::Quarter => 4,
+    });
     let batch = engine.embed(&request.texts, request.prompt, request.recipe)?;
     let embedded = Embedded {
         tokens: batch.tokens,

@@ -1,5 +1,7 @@
 //! The task that converts, one checkpoint after the other, each in a process of its own.
 
+use std::time::Instant;
+
 use embedbar_contract::{Failure, FailureCode};
 use embedbar_wire::converter::{Made, Progress};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -7,6 +9,7 @@ use tokio::sync::watch;
 
 use super::board::{Board, Ending};
 use super::wish::Wish;
+use super::Converted;
 use crate::conversion::Conversion;
 use crate::converter::{self, ConverterProgram};
 
@@ -18,26 +21,28 @@ pub(super) struct Turn {
 }
 
 /// Starts the task; it ends with the last handle on its queue.
-pub(super) fn start(board: Board, program: ConverterProgram) -> UnboundedSender<Turn> {
+pub(super) fn start(board: Board, program: ConverterProgram, converted: Converted) -> UnboundedSender<Turn> {
     let (queue, mut inbox) = unbounded_channel::<Turn>();
     tokio::spawn(async move {
         while let Some(turn) = inbox.recv().await {
             if board.begin(turn.id) {
-                run(&board, &program, turn).await;
+                run(&board, &program, &converted, turn).await;
             }
         }
     });
     queue
 }
 
-async fn run(board: &Board, program: &ConverterProgram, turn: Turn) {
+async fn run(board: &Board, program: &ConverterProgram, converted: &Converted, turn: Turn) {
     let Turn { id, conversion, mut wishes } = turn;
+    let began = Instant::now();
     let outcome = convert(board, program, id, &conversion, &mut wishes).await;
     log(&conversion, &outcome);
     if let Ok(made) = &outcome {
         // The whole of it, whatever phase came last.
         let bytes = made.bytes_read + made.bytes_written;
         board.edit(id, |entry| entry.count_bytes(bytes, bytes));
+        converted(made.bytes_read as f64 / began.elapsed().as_secs_f64().max(1e-3));
     }
     board.end(
         id,

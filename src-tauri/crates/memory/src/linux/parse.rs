@@ -40,6 +40,14 @@ pub(super) fn vmstat(text: &str) -> Option<SwapCounters> {
     Some(SwapCounters { pages_in: figure(text, "pswpin")?, pages_out: figure(text, "pswpout")? })
 }
 
+/// `/proc/PID/stat`: the faults that had to wait for the disk, since the process started. The kernel reads more than a page at
+/// a time, so that this is the least that was read.
+pub(super) fn major_faults(text: &str) -> Option<u64> {
+    // The program's name comes in brackets and may hold anything, brackets too.
+    let (_, fields) = text.rsplit_once(')')?;
+    fields.split_whitespace().nth(9)?.parse().ok()
+}
+
 /// `/proc/PID/smaps_rollup`.
 pub(super) fn smaps_rollup(text: &str) -> Option<ProcessMemory> {
     let bytes = |key: &str| {

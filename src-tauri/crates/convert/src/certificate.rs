@@ -1,5 +1,5 @@
 //! What is known of a model that was made here: how near its vectors are to its source's, by whose computation. A JSON file
-//! beside the model.
+//! beside the model. What is not here: making one (`embedbar-certify`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use crate::CertifyError;
+use crate::ConvertError;
 
 /// The version of the form. A program refuses newer ones.
 const VERSION: u32 = 1;
@@ -47,9 +47,9 @@ pub struct Certificate {
     pub fell_back: Vec<String>,
     /// What made the model.
     pub converter: String,
-    /// See [`embedbar_convert::Summary::input_sha256`].
+    /// See [`crate::Summary::input_sha256`].
     pub source_sha256: String,
-    /// See [`embedbar_convert::Summary::output_sha256`].
+    /// See [`crate::Summary::output_sha256`].
     pub target_sha256: String,
     /// Size of the source's weights in bytes.
     pub source_bytes: u64,
@@ -75,7 +75,7 @@ pub struct Vectors(String);
 
 impl Vectors {
     /// Of vectors of length 1, for which halves suffice.
-    pub(crate) fn of(vectors: &[Vec<f32>]) -> Self {
+    pub fn of(vectors: &[Vec<f32>]) -> Self {
         let bytes: Vec<u8> = vectors.iter().flatten().flat_map(|number| f16::from_f32(*number).to_le_bytes()).collect();
         Self(STANDARD.encode(bytes))
     }
@@ -133,7 +133,7 @@ pub struct SelfTest {
 
 impl Verdict {
     /// Of a model whose vectors agree so with the source's, where `floor` is the least mean cosine that is accepted.
-    pub(crate) fn of(agreement: &Agreement, floor: f64) -> Self {
+    pub fn of(agreement: &Agreement, floor: f64) -> Self {
         let cosine = agreement.mean_cosine;
         if cosine >= floor {
             return Self::Passed;
@@ -146,7 +146,7 @@ impl Verdict {
 
 impl Certificate {
     /// The version of the form that this program writes.
-    pub(crate) const CURRENT: u32 = VERSION;
+    pub const CURRENT: u32 = VERSION;
 
     /// Where the certificate of the model at `model` is.
     pub fn path(model: &Path) -> PathBuf {
@@ -156,9 +156,9 @@ impl Certificate {
     /// The certificate beside the model at `model`; `None` where there is none.
     ///
     /// It may be an older model's: see [`Self::is_of`].
-    pub fn beside(model: &Path) -> Result<Option<Self>, CertifyError> {
+    pub fn beside(model: &Path) -> Result<Option<Self>, ConvertError> {
         let path = Self::path(model);
-        let bad = |problem: String| CertifyError::Certificate { path: path.clone(), problem };
+        let bad = |problem: String| ConvertError::Certificate { path: path.clone(), problem };
         let length = match path.metadata() {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -183,7 +183,7 @@ impl Certificate {
     }
 
     /// Writes it beside the model at `model`.
-    pub(crate) fn write(&self, model: &Path) -> Result<PathBuf, CertifyError> {
+    pub fn write(&self, model: &Path) -> Result<PathBuf, ConvertError> {
         let path = Self::path(model);
         place(&path, self)?;
         Ok(path)
@@ -196,17 +196,17 @@ impl Certificate {
 }
 
 /// The file whose name is the model's with `suffix` behind it.
-pub(crate) fn beside(model: &Path, suffix: &str) -> PathBuf {
+pub fn beside(model: &Path, suffix: &str) -> PathBuf {
     let mut name = model.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
 /// Puts a record into its place as JSON for people.
-pub(crate) fn place(path: &Path, record: &impl Serialize) -> Result<(), CertifyError> {
+pub fn place(path: &Path, record: &impl Serialize) -> Result<(), ConvertError> {
     let mut text = serde_json::to_string_pretty(record).expect("plain structs become JSON. This is a bug.");
     text.push('\n');
-    Ok(embedbar_convert::place(path, text.as_bytes())?)
+    crate::place(path, text.as_bytes())
 }
 
 /// Bytes of a file, or of all files in a folder.

@@ -135,8 +135,7 @@ const SMOKE_VALUES: [&str; 3] = ["--folder", "--query", "--expect"];
 const RUN_VALUES: [&str; 5] = ["--folder", "--query", "--expect", "--simulate", "--speed"];
 
 fn parse_run(words: &[String]) -> Result<Task, String> {
-    let found =
-        Words::split(words, &["--install", "--headless", "--smoke"], &RUN_VALUES, true)?;
+    let found = Words::split(words, &["--install", "--headless", "--smoke"], &RUN_VALUES, true)?;
     let simulate = found
         .value("--simulate")
         .map(|trace| Simulate { trace: trace.to_owned(), speed: found.value("--speed").map(str::to_owned) });

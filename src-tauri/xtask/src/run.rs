@@ -1,18 +1,18 @@
 //! `cargo xtask run`: what is missing, the UI, the programs, and then the app in the form that this machine can show.
 
 use std::ffi::OsString;
-use std::{fs, io};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::arguments::{RunOptions, Simulate, Smoke};
-use crate::{model, smoke};
 use crate::steps::Steps;
 use crate::system::{self, Consent, Need};
 use crate::ui;
 use crate::workspace::{TEST_FEATURES, Workspace};
+use crate::{model, smoke};
 
 /// The form in which the app is started.
 #[derive(Debug, PartialEq)]
@@ -99,11 +99,7 @@ pub(crate) fn run(workspace: &Workspace, options: &RunOptions) -> Result<()> {
 type Environment = [(&'static str, OsString)];
 
 /// A home of its own with the ladder of the bundled model's checkpoint, made by the converter and compared by the certifier.
-fn simulated(
-    workspace: &Workspace,
-    steps: &mut Steps,
-    simulate: &Simulate,
-) -> Result<Vec<(&'static str, OsString)>> {
+fn simulated(workspace: &Workspace, steps: &mut Steps, simulate: &Simulate) -> Result<Vec<(&'static str, OsString)>> {
     let home = workspace.cache().join("simulated");
     let checkpoint = model::download(workspace, steps)?;
     for (flag, suffix) in [("--fp16", "fp16"), ("--int8", "int8"), ("--k4bit", "4bit")] {

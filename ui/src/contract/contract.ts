@@ -119,13 +119,22 @@ export type EmbedRequest = {
  */
 texts: Array<string>, 
 /**
+ * The model that has to make them, by id, with `:fp16`, `:int8` or `:4bit` for that precision only; `None` for the active one.
+ * Where another one answers at the moment, the request is refused and may be sent again.
+ */
+model: string | null, 
+/**
  * The prompt that goes in front of each.
  */
 prompt: PromptKind, 
 /**
  * Which recipe to apply.
  */
-recipe: RecipeName, };
+recipe: RecipeName, 
+/**
+ * How long the model is to stay loaded after this request; 0 unloads it at once, `None` leaves it as it is set.
+ */
+keep_alive_seconds: number | null, };
 
 /**
  * One text's vector and what made it.
@@ -379,6 +388,61 @@ precision: Precision,
 recipe: RecipeName, };
 
 /**
+ * One of the governor's measures.
+ */
+export type GovernorEvent = { 
+/**
+ * Counts up from 1 while the owner runs.
+ */
+id: number, 
+/**
+ * Seconds since it was decided.
+ */
+age_seconds: number, 
+/**
+ * What was done.
+ */
+measure: GovernorMeasure, 
+/**
+ * What and why, with the numbers; a sentence.
+ */
+reason: string, 
+/**
+ * Why it could not be carried out, where that is so.
+ */
+failed: string | null, 
+/**
+ * What it changed, measured some seconds later.
+ */
+effect: string | null, };
+
+/**
+ * What the governor did.
+ */
+export type GovernorMeasure = "unload" | "batch" | "step_down" | "step_up" | "recycle" | "tell";
+
+/**
+ * The governor's present.
+ */
+export type GovernorStatus = { 
+/**
+ * The plan; `None` where the active model is none of the catalogue's.
+ */
+plan: PlanStatus | null, 
+/**
+ * Its last measures, newest first (at most 20).
+ */
+events: Array<GovernorEvent>, 
+/**
+ * Whether batches are smaller than the settings say.
+ */
+small_batches: boolean, 
+/**
+ * Set where something else stands in for the wanted model: which, and why; a sentence.
+ */
+stand_in: string | null, };
+
+/**
  * A passage that answers a search.
  */
 export type Hit = { 
@@ -609,7 +673,15 @@ worker_bytes: number | null,
 /**
  * The worker's resident set, its mapped weights included.
  */
-worker_resident_bytes: number | null, };
+worker_resident_bytes: number | null, 
+/**
+ * Bytes of the worker's own memory that were read back from the disk per second since the previous reading.
+ */
+worker_page_in_bytes_per_second: number | null, 
+/**
+ * Set where these are the figures of a simulated machine: which one, for every view to say so.
+ */
+simulated: string | null, };
 
 /**
  * Names the model to make active.
@@ -716,6 +788,68 @@ export type PauseRequest = {
  * True to pause indexing and conversions; queries are answered all the same.
  */
 paused: boolean, };
+
+/**
+ * A candidate of a plan.
+ */
+export type PlanRow = { 
+/**
+ * Model, precision and backend, in words.
+ */
+candidate: string, 
+/**
+ * The verdict with its numbers.
+ */
+sentence: string, 
+/**
+ * Whether it is installed.
+ */
+ready: boolean, 
+/**
+ * Whether it may be used and there is room for it.
+ */
+fits: boolean, 
+/**
+ * Whether the plan chose it.
+ */
+chosen: boolean, 
+/**
+ * Whether it is what answers now.
+ */
+active: boolean, };
+
+/**
+ * The plan for the model that is wanted.
+ */
+export type PlanStatus = { 
+/**
+ * The model's id in the catalogue.
+ */
+model: string, 
+/**
+ * Who decided about the precision, in words.
+ */
+wish: string, 
+/**
+ * Every candidate, the most preferred first.
+ */
+candidates: Array<PlanRow>, 
+/**
+ * What was chosen and, where it was chosen against the numbers or nothing was, why; a sentence.
+ */
+choice: string, 
+/**
+ * Whether that sentence is a warning.
+ */
+warns: boolean, 
+/**
+ * A better candidate for which there is room and that has only to be made; a sentence.
+ */
+worth_making: string | null, 
+/**
+ * Why nothing large is loaded now, where that is so.
+ */
+shortage: string | null, };
 
 /**
  * What the weights are stored as. Ordered from the widest to the narrowest.
@@ -907,7 +1041,11 @@ waiting: number,
 /**
  * The `.env` that is followed.
  */
-env: EnvStatus | null, };
+env: EnvStatus | null, 
+/**
+ * What the governor thinks and did.
+ */
+governor: GovernorStatus, };
 
 /**
  * Where the time of one request went.

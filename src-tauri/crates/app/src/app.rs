@@ -20,7 +20,7 @@ use crate::conversion;
 use crate::converter::ConverterProgram;
 use crate::embedder::BulkEmbedder;
 use crate::following::{self, Following};
-use crate::governing::{Governing, Order, Wanted, What};
+use crate::governing::{Decision, Governing, Order, Wanted, What};
 use crate::jobs::Jobs;
 use crate::observer::{Gauge, observe, worker_pid};
 use crate::owner;
@@ -92,8 +92,7 @@ impl App {
             None => (World::real(), machine),
         };
         // What a simulated machine shows is nothing to remember.
-        let remembered =
-            if world.is_simulated() { Remembered::nothing() } else { Remembered::open(home.history()) };
+        let remembered = if world.is_simulated() { Remembered::nothing() } else { Remembered::open(home.history()) };
         let gauge = Gauge::new(machine);
         let (following, events) = Following::open(&home)?;
         let wanted = Wanted::of(options.model.as_deref().unwrap_or(BUNDLED_ID), PrecisionWish::Automatic);
@@ -107,11 +106,19 @@ impl App {
         let model = match (&options.model, followed) {
             (Some(name), _) => library.find(name)?,
             (None, Some(model)) => model,
+            // Nobody said anything: the model that comes with the program, in the precision that suits the machine.
+            (None, None) if options.stay && governing.wanted().model == BUNDLED_ID => {
+                match governing.decide(&governing.wanted(), &library, &gauge.read(None)) {
+                    Decision::Load(model, _) => model,
+                    _ => library.bundled()?.clone(),
+                }
+            }
             (None, None) => library.bundled()?.clone(),
         };
         let program = worker_program(options.worker)?;
         let converter = ConverterProgram { program: program.clone(), arguments: vec![OsString::from("converter")] };
-        let worker = WorkerProgram { program, arguments: vec![OsString::from("worker")], environment: environment.clone() };
+        let worker =
+            WorkerProgram { program, arguments: vec![OsString::from("worker")], environment: environment.clone() };
         let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
         let (file, models) = (home.index(), home.models());
         let opening = tokio::task::spawn_blocking(move || {

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use embedbar_catalog::Catalogue;
 use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvApproval,
-    EnvChoice, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId, MachineOverview,
-    MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest, PauseRequest, Precision, PromptKind,
-    QueryKind, RecipeName, SearchRequest, SearchResults, Snapshot,
+    EnvChoice, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId,
+    MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest,
+    PauseRequest, Precision, PromptKind, QueryKind, RecipeName, SearchRequest, SearchResults, Snapshot,
 };
 use embedbar_documents::QueryVector;
-use embedbar_catalog::Catalogue;
 use embedbar_lifecycle::{Answer, Lane};
 use embedbar_planner::PrecisionWish;
 
@@ -330,7 +330,8 @@ impl Asked {
     fn is_model(&self, id: &str) -> bool {
         let Some(asked) = &self.model else { return true };
         let catalogue = Catalogue::builtin();
-        let same = catalogue.find(asked).zip(catalogue.installed(id)).is_some_and(|(one, (other, _))| one.id == other.id);
+        let same =
+            catalogue.find(asked).zip(catalogue.installed(id)).is_some_and(|(one, (other, _))| one.id == other.id);
         asked == id || same
     }
 }

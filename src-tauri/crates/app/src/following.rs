@@ -14,8 +14,8 @@ use embedbar_contract::{
 use embedbar_lifecycle::Environment;
 use embedbar_planner::{KeepAlive, PrecisionWish, Purpose, Wishes};
 use embedbar_settings::{
-    BackendWish, Disk, EnvFile, Fallback, FileEvent, Followed, IdleWish, LastGood, ModelWish, Offered, Origin, Patience,
-    Settings, Severity, Trust, Verdict, Watch, Wish, Written, apply, lint,
+    BackendWish, Disk, EnvFile, Fallback, FileEvent, Followed, IdleWish, LastGood, ModelWish, Offered, Origin,
+    Patience, Settings, Severity, Trust, Verdict, Watch, Wish, Written, apply, lint,
 };
 use embedbar_store::{Home, Library, Model};
 use tokio::sync::mpsc;

@@ -14,7 +14,7 @@ use embedbar_contract::{
 };
 use embedbar_memory::used_bytes;
 use embedbar_planner::{
-    Action, Backend, Candidate, Choice, Event, Governor, GovernorRules, History, KeepAlive, Place, Plan,
+    Action, Backend, Candidate, Choice, Event, Governor, GovernorRules, History, KeepAlive, Measured, Place, Plan,
     PrecisionWish, Present, QuerySeen, Reading, Tick, Wishes, memory_text, plan,
 };
 use embedbar_store::{Library, Model};
@@ -146,10 +146,20 @@ struct Loaded {
     worker: u32,
     /// What a program may have been told that its model is called.
     id: String,
-    /// What it is known to hold.
+    /// Size of its files.
+    file_bytes: u64,
+    /// What comes back when it is unloaded.
     held_bytes: u64,
-    /// Whether what it takes at rest was noted.
-    measured: bool,
+    /// Of its mapped files, what is resident and counts as available.
+    mapped_bytes: u64,
+    /// What it took at rest, right after its load, and is expected to take on top; `None` before it was measured.
+    expected: Option<u64>,
+}
+
+impl Loaded {
+    fn running_bytes(&self) -> u64 {
+        (self.held_bytes + self.mapped_bytes).max(self.expected.unwrap_or(0))
+    }
 }
 
 struct Ended {
@@ -245,7 +255,7 @@ impl Governing {
     pub(crate) fn tick(&self, library: &Library, seen: &Seen) -> Vec<Order> {
         let mut inner = self.lock();
         let at = self.world.now();
-        inner.note_model(at, seen);
+        inner.note_model(at, &self.world, library, seen);
         if inner.looked_at.is_none_or(|looked| at.saturating_sub(looked) >= LOOK_EVERY) {
             (inner.installed, inner.looked_at) = (installed(library), Some(at));
         }
@@ -257,8 +267,7 @@ impl Governing {
         }
         let wanted = inner.wanted.clone();
         let entries = wanted.entries();
-        let found =
-            inner.plan(&self.world, &wanted, &entries, &inner.installed, seen.reading, seen.disk_free_bytes);
+        let found = inner.plan(&self.world, &wanted, &entries, &inner.installed, seen.reading, seen.disk_free_bytes);
         inner.note_footprint(&entries, &found, seen.reading);
         let reading = inner.reading(&self.world, seen.reading, seen.disk_free_bytes);
         let queries = inner.queries(at, seen);
@@ -273,7 +282,7 @@ impl Governing {
             thresholds: &self.world.thresholds,
         });
         let mut orders: Vec<Order> = events.into_iter().filter_map(|event| inner.take(event)).collect();
-        orders.extend(inner.recycle(at, &found, seen));
+        orders.extend(inner.recycle(at, &found));
         orders.extend(inner.late(at, &found, seen.reading));
         inner.status = (!entries.is_empty()).then(|| status(&wanted, &found, inner.loaded.as_ref()));
         orders
@@ -323,7 +332,7 @@ impl Governing {
 
 impl Inner {
     /// What is loaded, as the lifecycle says it.
-    fn note_model(&mut self, at: Duration, seen: &Seen) {
+    fn note_model(&mut self, at: Duration, world: &World, library: &Library, seen: &Seen) {
         let now = match seen.state {
             ModelState::Ready { generation, backend, worker_pid, .. } => {
                 Some((candidate_of(generation, *backend), *worker_pid, generation.model.clone()))
@@ -340,9 +349,12 @@ impl Inner {
                 self.governor.unloaded(&gone.candidate);
             }
             if let Some((candidate, worker, id)) = now {
+                let file_bytes = library.find(&id).map_or(0, |model| model.size_bytes());
                 self.governor.loaded(at, &candidate);
                 self.governor.activated(at, &Place::Local(candidate.clone()));
-                self.loaded = Some(Loaded { candidate, worker, id, held_bytes: 0, measured: false });
+                self.loaded =
+                    Some(Loaded { candidate, worker, id, file_bytes, held_bytes: 0, mapped_bytes: 0, expected: None });
+                world.set_loaded_bytes(file_bytes);
                 self.tell_governor();
             }
         }
@@ -350,6 +362,10 @@ impl Inner {
         match &mut self.loaded {
             None => self.used_without = used,
             Some(loaded) => {
+                if world.is_simulated() {
+                    (loaded.held_bytes, loaded.expected) = (loaded.file_bytes, Some(loaded.file_bytes));
+                    return;
+                }
                 let own = seen.reading.worker_bytes.unwrap_or(0);
                 // Core ML keeps weights where the process's own figure does not show them.
                 let gained = match loaded.candidate.backend {
@@ -357,6 +373,8 @@ impl Inner {
                     _ => 0,
                 };
                 loaded.held_bytes = own.max(gained);
+                let resident = seen.reading.worker_resident_bytes.unwrap_or(0);
+                loaded.mapped_bytes = resident.saturating_sub(own).min(loaded.file_bytes);
             }
         }
     }
@@ -375,10 +393,11 @@ impl Inner {
     fn reading(&self, world: &World, memory: &MemoryReading, disk_free_bytes: Option<u64>) -> Reading {
         Reading {
             disk_free_bytes,
-            present: self
-                .loaded
-                .as_ref()
-                .map(|loaded| Present { candidate: loaded.candidate.clone(), held_bytes: loaded.held_bytes }),
+            present: self.loaded.as_ref().map(|loaded| Present {
+                candidate: loaded.candidate.clone(),
+                held_bytes: loaded.held_bytes,
+                running_bytes: loaded.running_bytes(),
+            }),
             ..Reading::new(world.system, memory.clone())
         }
     }
@@ -394,14 +413,18 @@ impl Inner {
     ) -> Plan {
         let artefacts: Vec<_> = installed.iter().map(|installed| installed.artefact.clone()).collect();
         let reading = self.reading(world, memory, disk_free_bytes);
-        plan(&wanted.wishes, entries, &artefacts, &reading, &self.remembered.history(), &world.thresholds)
+        let mut history = self.remembered.history();
+        if world.is_simulated() {
+            history.measured = installed.iter().map(by_its_file).collect();
+        }
+        plan(&wanted.wishes, entries, &artefacts, &reading, &history, &world.thresholds)
     }
 
     /// What the model takes at rest, right after its load, with the estimate of what a batch takes on top: comparable, however
     /// much each was asked.
     fn note_footprint(&mut self, entries: &[&Entry], found: &Plan, reading: &MemoryReading) {
-        let (Some(loaded), Some(rest)) = (&mut self.loaded, reading.worker_bytes) else { return };
-        if std::mem::replace(&mut loaded.measured, true) {
+        let Some(loaded) = self.loaded.as_mut().filter(|loaded| loaded.expected.is_none()) else { return };
+        if reading.worker_bytes.is_none() {
             return;
         }
         let candidate = loaded.candidate.clone();
@@ -413,8 +436,9 @@ impl Inner {
         };
         let Footprint { activations_bytes, .. } =
             entry.footprint(candidate.precision, engine, self.wanted.wishes.workload);
-        let rest = rest.max(loaded.held_bytes);
+        let rest = loaded.held_bytes + loaded.mapped_bytes;
         let running = rest + activations_bytes;
+        loaded.expected = Some(running);
         let known = found.rank(&candidate).map(|rank| found.candidates[rank].running_bytes);
         tracing::info!(
             %candidate,
@@ -504,11 +528,11 @@ impl Inner {
     }
 
     /// A worker that has grown is replaced by a new one, between batches.
-    fn recycle(&mut self, at: Duration, found: &Plan, seen: &Seen) -> Option<Order> {
-        let loaded = self.loaded.as_ref().filter(|loaded| loaded.measured)?;
-        let held = seen.reading.worker_bytes?;
+    fn recycle(&mut self, at: Duration, found: &Plan) -> Option<Order> {
+        let loaded = self.loaded.as_ref().filter(|loaded| loaded.expected.is_some())?;
+        let held = loaded.held_bytes + loaded.mapped_bytes;
         let expected = match found.rank(&loaded.candidate) {
-            Some(rank) => found.candidates[rank].running_bytes,
+            Some(rank) => loaded.expected.unwrap_or(0).max(found.candidates[rank].running_bytes),
             None => {
                 let weights = self.installed.iter().find(|installed| installed.model.id == loaded.id)?;
                 weights.model.size_bytes() + BESIDES_WEIGHTS
@@ -558,10 +582,16 @@ impl Inner {
         let loaded = self.loaded.as_ref()?;
         let wanted = Catalogue::builtin().find(&self.wanted.model)?;
         let by_governor = self.wanted.wishes.smaller_models && loaded.candidate.model != wanted.id;
-        by_governor.then(|| {
-            format!("{} stands in for {}, for which there is no room now", loaded.candidate.model, wanted.id)
-        })
+        by_governor
+            .then(|| format!("{} stands in for {}, for which there is no room now", loaded.candidate.model, wanted.id))
     }
+}
+
+/// On a simulated machine a model takes what its file takes.
+fn by_its_file(installed: &Installed) -> Measured {
+    let Installed { model, artefact } = installed;
+    let candidate = Candidate { backend: Backend::Cpu, model: artefact.model.clone(), precision: artefact.precision };
+    Measured { candidate, running_bytes: model.size_bytes(), query_ms: None }
 }
 
 /// Whether a candidate's precision is one that is wanted.

@@ -14,7 +14,11 @@ use crate::commands::embeddings;
 /// Embeds with the model `name` (an id or a path) without touching the active one.
 pub async fn embed_with(home: Option<PathBuf>, name: &str, request: EmbedRequest) -> Result<Embeddings, Failure> {
     let model = Library::open(&Home::open(home)?).find(name)?;
-    let worker = WorkerProgram { program: worker_program(None)?, arguments: vec![OsString::from("worker")], environment: Environment::default() };
+    let worker = WorkerProgram {
+        program: worker_program(None)?,
+        arguments: vec![OsString::from("worker")],
+        environment: Environment::default(),
+    };
     let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
     let answer = lifecycle.embed(request.texts, request.prompt, request.recipe, Lane::Query).await;
     lifecycle.stop().await;

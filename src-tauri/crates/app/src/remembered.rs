@@ -122,7 +122,8 @@ impl Remembered {
         let Ok(now) = now.duration_since(UNIX_EPOCH) else { return };
         let samples = &mut self.content.use_samples;
         // A clock that was set back is no reason to wait for it.
-        let soon = |sample: &Sample| now.as_secs().checked_sub(sample.at).is_some_and(|age| age < SAMPLE_EVERY.as_secs());
+        let soon =
+            |sample: &Sample| now.as_secs().checked_sub(sample.at).is_some_and(|age| age < SAMPLE_EVERY.as_secs());
         if samples.back().is_some_and(soon) {
             return;
         }
@@ -202,10 +203,7 @@ mod tests {
         one.measured(&candidate(), 7, Some(3.5));
         one.converted(9e6);
         let history = Remembered::open(file).history();
-        assert_eq!(
-            history.measured,
-            [Measured { candidate: candidate(), running_bytes: 7, query_ms: Some(3.5) }]
-        );
+        assert_eq!(history.measured, [Measured { candidate: candidate(), running_bytes: 7, query_ms: Some(3.5) }]);
         assert_eq!(history.conversion_bytes_per_second, Some(9e6));
     }
 

@@ -1,13 +1,16 @@
 //! A simulated machine in the place of this one: a committed trace is played, models and their memory are real.
 //!
-//! What the others use follows the trace; what the worker holds is read from the system and comes on top. The machine is made
-//! as small beside the bundled model as a real one is beside a large model, and the planner's thresholds with it. Every
-//! reading says that it is simulated. What is not here: anything that decides.
+//! What the others use follows the trace; the model that is loaded comes on top with the size of its file. The machine is made
+//! as small beside the bundled model as a real one is beside a large model, and the planner's thresholds with it; the program
+//! and the tokenizer, which are nothing beside a large model and would drown a small one, are left out. Every reading says that
+//! it is simulated. What is not here: anything that decides.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use embedbar_catalog::{Catalogue, Engine, Workload};
+use embedbar_catalog::{Catalogue, Storage};
 use embedbar_contract::{DiskReading, Failure, FailureCode, MemoryReading, Precision, ProgramMemory};
 use embedbar_memory::Machine;
 use embedbar_planner::trace::{Trace, TraceMachine};
@@ -27,18 +30,31 @@ pub(crate) struct World {
     /// Seconds of the machine that pass in one of ours.
     pub(crate) speed: f64,
     started: Instant,
+    /// What the loaded model takes on a simulated machine.
+    loaded_bytes: Arc<AtomicU64>,
 }
 
 impl World {
     /// This machine.
     pub(crate) fn real() -> Self {
         let system = if cfg!(target_os = "macos") { System::Mac } else { System::Linux };
-        Self { system, thresholds: Thresholds::default(), speed: 1.0, started: Instant::now() }
+        Self {
+            system,
+            thresholds: Thresholds::default(),
+            speed: 1.0,
+            started: Instant::now(),
+            loaded_bytes: Arc::default(),
+        }
     }
 
     /// Its time.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed().mul_f64(self.speed)
+    }
+
+    /// Tells a simulated machine what the loaded model takes.
+    pub(crate) fn set_loaded_bytes(&self, bytes: u64) {
+        self.loaded_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether it is a simulated one.
@@ -67,8 +83,9 @@ impl Simulation {
             return Err(Failure::new(FailureCode::InvalidRequest, format!("`{speed}` is no speed for a trace"))
                 .hint(format!("Give a number above 0, at most {FASTEST}.")));
         }
-        let entry = Catalogue::builtin().find(BUNDLED_ID).expect("the bundled model is in the catalogue. This is a bug.");
-        let widest = entry.footprint(Precision::Fp16, Engine::Cpu, Workload::default()).peak_bytes();
+        let entry =
+            Catalogue::builtin().find(BUNDLED_ID).expect("the bundled model is in the catalogue. This is a bug.");
+        let widest = entry.architecture.weights_bytes(Storage::Gguf, Precision::Fp16);
         let factor = TraceMachine::factor_for(trace, widest);
         Ok(Self { name: name.to_owned(), machine: TraceMachine::new(trace.clone()).scaled(factor), speed })
     }
@@ -90,6 +107,7 @@ impl Simulation {
             thresholds: Thresholds::default().scaled(self.machine.factor()),
             speed: self.speed,
             started: Instant::now(),
+            loaded_bytes: Arc::default(),
         };
         let label = if (self.speed - 1.0).abs() < f64::EPSILON {
             self.name
@@ -113,9 +131,8 @@ impl Machine for SimulatedMachine {
         let real = self.real.read(worker);
         MemoryReading {
             own_bytes: real.own_bytes,
-            worker_resident_bytes: real.worker_resident_bytes,
             simulated: Some(self.label.clone()),
-            ..self.machine.reading(self.world.now(), real.worker_bytes)
+            ..self.machine.reading(self.world.now(), worker.map(|_| self.world.loaded_bytes.load(Ordering::Relaxed)))
         }
     }
 

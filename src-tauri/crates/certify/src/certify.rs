@@ -11,13 +11,13 @@ use embedbar_convert::{
 use embedbar_engine::{TextEnd, token_ids};
 use embedbar_mil::Package;
 
-use embedbar_convert::certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict};
 use crate::compare::agreement;
 use crate::forward::{self, Block, Recipe, Watch};
 use crate::product::product;
 use crate::self_test::{self, Expected};
 use crate::weights::{GgufWeights, PackageWeights, Weights};
 use crate::{CertifyError, probes};
+use embedbar_convert::certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict};
 
 /// What certificates name as the evaluator. The number is raised whenever it computes something else.
 pub(crate) const EVALUATOR: &str = "embedbar-certify 1 (weights streamed, single precision)";

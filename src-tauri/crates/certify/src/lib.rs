@@ -23,9 +23,9 @@ mod repeat;
 mod self_test;
 mod weights;
 
-pub use embedbar_convert::certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict};
 pub use certify::{Certifier, Outcome, Phase, Progress};
 pub use compare::agreement;
+pub use embedbar_convert::certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict};
 pub use error::CertifyError;
 pub use probes::probes;
 pub use repeat::{Repetition, open, repeat};

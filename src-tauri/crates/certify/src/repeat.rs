@@ -14,8 +14,8 @@ use embedbar_engine::{ComputeUnit, Engine, is_package};
 use embedbar_memory::system_version;
 use serde::{Deserialize, Serialize};
 
-use embedbar_convert::certificate::{Agreement, Certificate, Verdict, beside, place};
 use crate::{CertifyError, agreement, probes};
+use embedbar_convert::certificate::{Agreement, Certificate, Verdict, beside, place};
 
 /// The version of the form. A record of another version is made again.
 const VERSION: u32 = 1;

@@ -10,8 +10,8 @@ use embedbar_convert::ConvertError;
 use embedbar_mil::{Arithmetic, MilError, Package, Program, Tensor};
 
 use crate::CertifyError;
-use embedbar_convert::certificate::SelfTest;
 use crate::compare::agreement;
+use embedbar_convert::certificate::SelfTest;
 
 /// How far a text's vector may move when its company or its padding changes.
 const ALONE: f64 = 1e-4;

@@ -1,12 +1,12 @@
 //! `embedbar plan`: which model, precision and backend fit into the memory that is there, or into that of a machine that is only
 //! described. Nothing is loaded.
 
-use embedbar_catalog::{Catalogue, Entry};
 use embedbar_app::installed;
+use embedbar_catalog::{Catalogue, Entry};
 use embedbar_contract::{Failure, FailureCode, MemoryReading, Precision, Pressure};
 use embedbar_planner::{
-    Backend, Choice, History, Judged, PrecisionWish, Reading, System, Thresholds, Unit,
-    Wishes, everything_made, memory_text, plan,
+    Backend, Choice, History, Judged, PrecisionWish, Reading, System, Thresholds, Unit, Wishes, everything_made,
+    memory_text, plan,
 };
 use embedbar_store::{BUNDLED_ID, Home, Library};
 use serde_json::{Value, json};

@@ -21,9 +21,9 @@ mod disks;
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+mod priority;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 mod programs;
-mod priority;
 #[cfg(unix)]
 mod rates;
 mod release;

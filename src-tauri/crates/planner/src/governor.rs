@@ -404,10 +404,14 @@ impl Governor {
 
     /// `place` answers from now on. A model has to be [`Self::loaded`] before.
     pub fn activated(&mut self, at: Duration, place: &Place) {
-        if let Some(pending) = self.pending.take_if(|pending| pending.to == *place)
-            && pending.up
-        {
-            self.stepped_up_at = Some(at);
+        if let Some(pending) = self.pending.take_if(|pending| pending.to == *place) {
+            if pending.up {
+                self.stepped_up_at = Some(at);
+            }
+            // Loading may have taken longer than a measure is given to show its effect.
+            for unmeasured in self.unmeasured.iter_mut().filter(|unmeasured| unmeasured.id == pending.id) {
+                unmeasured.due = at + self.rules.settle;
+            }
         }
         self.active = Some(place.clone());
         (self.calm_since, self.room_since) = (None, None);
@@ -566,8 +570,9 @@ impl Governor {
     /// Says what measures have changed, once they had time to.
     fn measure(&mut self, tick: &Tick, events: &mut Vec<Event>) {
         let memory = &tick.reading.memory;
+        let pending = self.pending.as_ref().map(|pending| pending.id);
         self.unmeasured.retain(|unmeasured| {
-            let due = unmeasured.due <= tick.at;
+            let due = unmeasured.due <= tick.at && pending != Some(unmeasured.id);
             if due {
                 events.push(Event::Effect(Effect {
                     id: unmeasured.id,

@@ -361,7 +361,7 @@ impl Planner<'_> {
         let artefact = self.artefact(&candidate);
         let footprint = self.footprint(entry, &candidate, artefact);
         let present = self.reading.present.as_ref().filter(|present| present.candidate == candidate);
-        let needs_bytes = present.map_or(footprint.peak_bytes(), |present| present.held_bytes);
+        let needs_bytes = present.map_or(footprint.peak_bytes(), |present| present.running_bytes);
         // What is loaded is ready, whatever became of its files.
         let ready = artefact.is_some() || present.is_some();
         let free_bytes = self.reading.room_bytes();

@@ -22,6 +22,9 @@ pub struct Present {
     pub candidate: Candidate,
     /// What comes back when it is unloaded: the measured footprint; for Core ML what the system's used memory gained.
     pub held_bytes: u64,
+    /// What it needs resident while it runs, mapped weights and the largest batch included. Mapped weights are no part of
+    /// [`Self::held_bytes`] where the system counts them as available.
+    pub running_bytes: u64,
 }
 
 /// The machine now.

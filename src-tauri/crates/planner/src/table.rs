@@ -91,7 +91,7 @@ fn under_pressure(entry: &Entry, total_gb: u64, loaded: Option<(Candidate, u64)>
     let Some((candidate, held_bytes)) = loaded else { return "none".to_owned() };
     let total = total_gb * GIB;
     let mut short_of_memory = reading(total, total * LEFT_UNDER_PRESSURE / 100, Pressure::Warn);
-    short_of_memory.present = Some(Present { candidate: candidate.clone(), held_bytes });
+    short_of_memory.present = Some(Present { candidate: candidate.clone(), held_bytes, running_bytes: held_bytes });
     let least_relief = (total as f64 * Thresholds::default().least_relief_share) as u64;
     match step_down(&decide(entry, &short_of_memory), &candidate, least_relief) {
         Some((Place::Local(narrower), _)) => short(&narrower),

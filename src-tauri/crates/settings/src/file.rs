@@ -222,11 +222,7 @@ pub fn read_store<Content: DeserializeOwned>(path: &Path, known: u64) -> Result<
 }
 
 /// Writes a versioned JSON store that only its owner can read.
-pub fn write_store<Content: Serialize>(
-    path: &Path,
-    version: u64,
-    content: Content,
-) -> Result<(), SettingsError> {
+pub fn write_store<Content: Serialize>(path: &Path, version: u64, content: Content) -> Result<(), SettingsError> {
     let mut json = serde_json::to_vec_pretty(&Versioned { version, content })
         .map_err(|error| SettingsError::DamagedStore { path: path.to_owned(), reason: error.to_string() })?;
     json.push(b'\n');

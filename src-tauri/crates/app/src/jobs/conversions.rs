@@ -7,9 +7,9 @@ use embedbar_wire::converter::{Made, Progress};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
+use super::Converted;
 use super::board::{Board, Ending};
 use super::wish::Wish;
-use super::Converted;
 use crate::conversion::Conversion;
 use crate::converter::{self, ConverterProgram};
 

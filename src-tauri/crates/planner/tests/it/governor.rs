@@ -92,7 +92,7 @@ impl Rig {
         }
         self.governor.loaded(at, &candidate);
         self.governor.activated(at, &Place::Local(candidate.clone()));
-        self.present = Some(Present { candidate, held_bytes });
+        self.present = Some(Present { candidate, held_bytes, running_bytes: held_bytes });
         self.remote = false;
     }
 

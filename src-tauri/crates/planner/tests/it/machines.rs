@@ -33,7 +33,7 @@ pub(crate) fn reading(system: System, total: f64, free: f64) -> Reading {
 }
 
 pub(crate) fn holding(mut reading: Reading, candidate: Candidate, held: f64) -> Reading {
-    reading.present = Some(Present { candidate, held_bytes: gb(held) });
+    reading.present = Some(Present { candidate, held_bytes: gb(held), running_bytes: gb(held) });
     reading
 }
 

@@ -99,6 +99,7 @@ fn scene() -> impl Strategy<Value = Scene> {
         reading.present = loaded.map(|(backend, precision, megabytes)| Present {
             candidate: Candidate { backend, model: entry(model).id.clone(), precision },
             held_bytes: (megabytes * MEGABYTE).min(total - available),
+            running_bytes: (megabytes * MEGABYTE).min(total - available),
         });
         let usual_use = usual.map(|gb| UsualUse { used_bytes: (gb << 30).min(total) });
         Scene { model, artefacts, reading, history: History { usual_use, ..History::default() } }
@@ -192,7 +193,7 @@ proptest! {
                 visited.push(chosen.candidate.clone());
             }
             let held_bytes = chosen.running_bytes;
-            scene.reading.present = Some(Present { candidate: chosen.candidate.clone(), held_bytes });
+            scene.reading.present = Some(Present { candidate: chosen.candidate.clone(), held_bytes, running_bytes: held_bytes });
         }
     }
 

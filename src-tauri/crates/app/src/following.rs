@@ -453,8 +453,16 @@ impl App {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
+    use embedbar_catalog::{Engine, Workload};
+    use embedbar_contract::Precision;
+    use embedbar_convert::certificate::{Agreement, Certificate, SelfTest, Vectors, Verdict as Certified};
+    use embedbar_planner::System;
     use embedbar_settings::{Layers, resolve};
+
+    use crate::remembered::Remembered;
+    use crate::simulation::World;
 
     use super::*;
 
@@ -474,9 +482,15 @@ mod tests {
         resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: Path::new("/project") })
     }
 
+    fn governing() -> Governing {
+        let mut world = World::real();
+        world.system = System::Linux;
+        Governing::new(world, Remembered::nothing(), Wanted::of("all-MiniLM-L6-v2", PrecisionWish::Automatic))
+    }
+
     fn chosen(outcome: Outcome) -> Result<String, String> {
         match outcome {
-            Outcome::Activate(model) => Ok(model.id),
+            Outcome::Activate(model, _) => Ok(model.id),
             Outcome::Nothing(why) => Err(why),
         }
     }
@@ -489,7 +503,8 @@ mod tests {
             &[("Qwen3-Embedding-0.6B-int8", 3000), ("Qwen3-Embedding-0.6B-4bit", 2000), ("mine", 10)],
         );
         let roomy = MemoryReading::default();
-        let ask = |text: &str| chosen(wanted(&settings(text), &library, &roomy));
+        let governing = governing();
+        let ask = |text: &str| chosen(governing.follow(&settings(text), &library, &roomy));
         assert_eq!(ask("EMBEDBAR_MODEL=Qwen/Qwen3-Embedding-0.6B").as_deref(), Ok("Qwen3-Embedding-0.6B-int8"));
         let pinned = "EMBEDBAR_MODEL=Qwen3-Embedding-0.6B\nEMBEDBAR_PRECISION=4bit";
         assert_eq!(ask(pinned).as_deref(), Ok("Qwen3-Embedding-0.6B-4bit"));
@@ -507,27 +522,72 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_unloaded_after_the_time_that_is_written_and_not_where_it_is_pinned() {
-        let limit = |text: &str| idle_limit(&settings(text));
-        assert_eq!(limit("EMBEDBAR_IDLE_MINUTES=5"), Some(Duration::from_mins(5)));
-        assert_eq!(limit("EMBEDBAR_IDLE_MINUTES=0"), None);
-        assert_eq!(limit("EMBEDBAR_IDLE_MINUTES=5\nEMBEDBAR_PIN=true"), None);
-        assert_eq!(limit("EMBEDBAR_MODEL=mine"), None);
+    fn how_long_a_model_stays_is_what_is_written_and_nothing_else() {
+        let stays = |text: &str| {
+            let wanted = wanted("m", &settings(text));
+            (wanted.keep_alive, wanted.pinned)
+        };
+        assert_eq!(stays("EMBEDBAR_IDLE_MINUTES=5"), (KeepAlive::For(Duration::from_mins(5)), false));
+        assert_eq!(stays("EMBEDBAR_IDLE_MINUTES=0"), (KeepAlive::Forever, false));
+        assert_eq!(stays("EMBEDBAR_PIN=true"), (KeepAlive::Forever, true));
+        assert_eq!(stays("EMBEDBAR_MODEL=mine"), (KeepAlive::Forever, false));
+    }
+
+    /// Says that a model agrees with its source.
+    fn certify(folder: &Path, name: &str, bytes: u64) {
+        let certificate = Certificate {
+            version: 1,
+            verdict: Certified::Passed,
+            floor: 0.99,
+            agreement: Agreement { mean_cosine: 0.999, least_cosine: 0.99, top_10_overlap: 0.98 },
+            evaluator: String::new(),
+            self_test: SelfTest {
+                evaluator: String::new(),
+                width: 384,
+                alone_difference: 0.0,
+                least_cosine: 1.0,
+                text_ms: 1.0,
+            },
+            format: "gguf".to_owned(),
+            precision: String::new(),
+            recipe: "native".to_owned(),
+            raised: Vec::new(),
+            fell_back: Vec::new(),
+            converter: String::new(),
+            source_sha256: String::new(),
+            target_sha256: String::new(),
+            source_bytes: 0,
+            target_bytes: bytes,
+            probes_sha256: String::new(),
+            probes: 0,
+            conversion_ms: 0.0,
+            certification_ms: 0.0,
+            source_vectors: Vectors::of(&[]),
+        };
+        let model = folder.join("models").join(name).join(format!("{name}.gguf"));
+        certificate.write(&model).expect("it can be written");
     }
 
     #[test]
-    fn of_several_precisions_the_widest_that_fits_is_taken() {
+    fn of_several_precisions_the_planner_takes_the_one_that_fits() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let library = library(folder.path(), &[("bge-small-en-v1.5-int8", 900_000), ("bge-small-en-v1.5-4bit", 1)]);
+        let models = [("bge-small-en-v1.5-int8", 900_000), ("bge-small-en-v1.5-4bit", 1)];
+        let library = library(folder.path(), &models);
+        for (name, bytes) in models {
+            certify(folder.path(), name, bytes as u64);
+        }
         let ask = |available: u64| {
             let total_bytes = Some(16 << 30);
             let reading = MemoryReading { total_bytes, available_bytes: Some(available), ..MemoryReading::default() };
-            chosen(wanted(&settings("EMBEDBAR_MODEL=bge-small-en-v1.5"), &library, &reading)).expect("one is installed")
+            chosen(governing().follow(&settings("EMBEDBAR_MODEL=bge-small-en-v1.5"), &library, &reading))
         };
-        let reserve = ((16_u64 << 30) as f64 * 0.08) as u64 + (256 << 20);
-        assert_eq!(ask(reserve + 1_000_000), "bge-small-en-v1.5-int8");
-        assert_eq!(ask(reserve + 800_000), "bge-small-en-v1.5-4bit");
-        assert_eq!(ask(0), "bge-small-en-v1.5-4bit", "the smallest where none fits: somebody asked for it");
+        let entry = Catalogue::builtin().find("bge-small-en-v1.5").expect("it is known");
+        let needs = |precision| entry.footprint(precision, Engine::Cpu, Workload::default()).peak_bytes();
+        let reserve = ((16_u64 << 30) as f64 * 0.08) as u64;
+        assert_eq!(ask(reserve + needs(Precision::Int8)).as_deref(), Ok("bge-small-en-v1.5-int8"));
+        assert_eq!(ask(reserve + needs(Precision::Int8) - 1).as_deref(), Ok("bge-small-en-v1.5-4bit"));
+        let nothing = ask(reserve + needs(Precision::FourBit) - 1).expect_err("nothing fits");
+        assert!(nothing.contains("not loaded now") && nothing.contains("reserve"), "{nothing}");
     }
 
     #[test]

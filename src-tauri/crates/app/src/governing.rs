@@ -14,8 +14,8 @@ use embedbar_contract::{
 };
 use embedbar_memory::used_bytes;
 use embedbar_planner::{
-    Action, Backend, Candidate, Choice, Event, Governor, GovernorRules, History, KeepAlive, Measured, Place, Plan,
-    PrecisionWish, Present, QuerySeen, Reading, Tick, Wishes, memory_text, plan,
+    Action, Backend, Candidate, Choice, Event, Governor, GovernorRules, History, Judged, KeepAlive, Measured, Place,
+    Plan, PrecisionWish, Present, QuerySeen, Reading, Tick, Verdict, Wishes, memory_text, plan,
 };
 use embedbar_store::{Library, Model};
 
@@ -233,6 +233,20 @@ impl Governing {
                 model.map_or(Decision::NotInstalled, |model| Decision::Load(model.clone(), warning.clone()))
             }
             Choice::Remote => Decision::Remote,
+            // What was never compared is used where nothing else is there: the user asked for the model, and is told.
+            Choice::Nothing { .. } if found.candidates.iter().any(never_compared) => {
+                let only =
+                    found.candidates.iter().find(|judged| never_compared(judged)).map(|it| it.candidate.precision);
+                let precision = only.map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
+                let insisting = Wanted { wishes: Wishes { precision, ..wanted.wishes.clone() }, ..wanted.clone() };
+                let found = inner.plan(&self.world, &insisting, &entries, &installed, reading, None);
+                let model = found.chosen().and_then(|judged| model_of(&installed, &judged.candidate));
+                match (model, &found.choice) {
+                    (Some(model), Choice::Local { warning, .. }) => Decision::Load(model.clone(), warning.clone()),
+                    (_, Choice::Nothing { reason }) => Decision::NoRoom(reason.clone()),
+                    _ => Decision::NotInstalled,
+                }
+            }
             Choice::Nothing { .. } if !found.candidates.iter().any(|judged| judged.ready && usable(wanted, judged)) => {
                 Decision::NotInstalled
             }
@@ -594,8 +608,13 @@ fn by_its_file(installed: &Installed) -> Measured {
     Measured { candidate, running_bytes: model.size_bytes(), query_ms: None }
 }
 
+/// Whether a candidate is installed and lacks nothing but a comparison with its source.
+fn never_compared(judged: &Judged) -> bool {
+    judged.ready && matches!(judged.verdict, Verdict::BelowFloor { mean_cosine: None, .. })
+}
+
 /// Whether a candidate's precision is one that is wanted.
-fn usable(wanted: &Wanted, judged: &embedbar_planner::Judged) -> bool {
+fn usable(wanted: &Wanted, judged: &Judged) -> bool {
     match wanted.wishes.precision {
         PrecisionWish::Automatic => true,
         PrecisionWish::Pinned(precision) | PrecisionWish::Explicit(precision) => {

@@ -87,3 +87,32 @@ fn form(path: &Path) -> Form {
         _ => Form::Checkpoint,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use embedbar_store::BUNDLED_ID;
+
+    use super::*;
+
+    #[test]
+    fn the_bundled_model_is_an_int8_file_and_a_strangers_is_nothing() {
+        let model = Model { id: BUNDLED_ID.to_owned(), path: "/models/x.gguf".into(), bundled: true };
+        let found = artefact(&model).expect("the catalogue knows it");
+        assert_eq!((found.precision, found.form, found.standing), (Precision::Int8, Form::Gguf, Standing::Original));
+        let stranger = Model { id: "mine".to_owned(), path: "/models/x.gguf".into(), bundled: false };
+        assert!(artefact(&stranger).is_none());
+    }
+
+    #[test]
+    fn what_answers_is_called_as_the_planner_calls_it() {
+        let generation = |model: &str| Generation {
+            model: model.to_owned(),
+            revision: "0".to_owned(),
+            precision: Precision::FourBit,
+            recipe: embedbar_contract::RecipeName::Native,
+        };
+        let known = candidate_of(&generation("Qwen3-Embedding-4B-4bit-macos15"), BackendName::CandleCpu);
+        assert_eq!((known.model.as_str(), known.backend), ("Qwen3-Embedding-4B", Backend::Cpu));
+        assert_eq!(candidate_of(&generation("mine"), BackendName::CandleMetal).model, "mine");
+    }
+}

@@ -162,22 +162,3 @@ pub(crate) async fn observe(
         tokio::time::sleep(SNAPSHOT_INTERVAL).await;
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_a_new_worker_and_bulk_work_are_activity() {
-        let start = Instant::now();
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut activity = Activity::default();
-        activity.see(false, (1, Some(7)), at(0));
-        activity.see(false, (1, Some(7)), at(50));
-        assert_eq!(activity.idle_for(at(60)).as_secs(), 60);
-        for (seconds, busy, last) in [(60, false, (2, Some(7))), (90, false, (2, Some(8))), (120, true, (2, Some(8)))] {
-            activity.see(busy, last, at(seconds));
-            assert_eq!(activity.idle_for(at(seconds + 10)).as_secs(), 10);
-        }
-    }
-}

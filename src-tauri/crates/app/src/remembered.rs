@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_habit_is_the_ninetieth_percentile_of_a_week_and_needs_two_hours() {
         let mut one = Remembered::nothing();
-        for minute in 0..ENOUGH_SAMPLES as u64 * 5 {
+        for minute in 0..=(ENOUGH_SAMPLES as u64 - 1) * 5 {
             assert_eq!(one.history().usual_use, None);
             one.others_use(after(minute), minute / 5 + 1);
         }

@@ -61,12 +61,12 @@ mod tests {
 
     #[test]
     fn two_models_are_held_at_once_only_where_both_fit() {
-        let four = 4 * GIB;
-        assert_eq!(manner(four, &reading(7 * GIB, Pressure::Normal)), Manner::Overlap);
-        assert_eq!(manner(four, &reading(5 * GIB, Pressure::Normal)), Manner::DrainFirst);
-        assert_eq!(manner(four, &reading(7 * GIB, Pressure::Warn)), Manner::DrainFirst);
+        let (four, usual) = (4 * GIB, Thresholds::default());
+        assert_eq!(manner(four, &reading(7 * GIB, Pressure::Normal), &usual), Manner::Overlap);
+        assert_eq!(manner(four, &reading(5 * GIB, Pressure::Normal), &usual), Manner::DrainFirst);
+        assert_eq!(manner(four, &reading(7 * GIB, Pressure::Warn), &usual), Manner::DrainFirst);
         // MiniLM on a full machine.
-        assert_eq!(manner(24 << 20, &reading(GIB / 2, Pressure::Critical)), Manner::Overlap);
-        assert_eq!(manner(four, &MemoryReading::default()), Manner::Overlap);
+        assert_eq!(manner(24 << 20, &reading(GIB / 2, Pressure::Critical), &usual), Manner::Overlap);
+        assert_eq!(manner(four, &MemoryReading::default(), &usual), Manner::Overlap);
     }
 }

@@ -210,13 +210,4 @@ mod tests {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
     }
-
-    #[test]
-    fn the_bundled_model_is_an_int8_file() {
-        let model = Model { id: BUNDLED_ID.to_owned(), path: "/models/x.gguf".into(), bundled: true };
-        let found = artefact(Catalogue::builtin(), &model).expect("the catalogue knows it");
-        assert_eq!((found.precision, found.form, found.standing), (Precision::Int8, Form::Gguf, Standing::Original));
-        let stranger = Model { id: "mine".to_owned(), path: "/models/x.gguf".into(), bundled: false };
-        assert!(artefact(Catalogue::builtin(), &stranger).is_none());
-    }
 }

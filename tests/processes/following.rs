@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::http;
 
-fn call(server: &Server, method: &str, params: &Value) -> Result<Value, u16> {
+pub(crate) fn call(server: &Server, method: &str, params: &Value) -> Result<Value, u16> {
     let (origin, token) = server.origin_and_token();
     http::call(origin, token, method, params)
 }
 
 /// A second model in the home: the bundled one under another name.
-fn install_copy(home: &TestHome, name: &str) {
+pub(crate) fn install_copy(home: &TestHome, name: &str) {
     let folder = home.path().join("models").join(name);
     fs::create_dir_all(&folder).expect("it can be made");
     let bundled = checkout().join("models/bundled");
@@ -26,7 +26,7 @@ fn install_copy(home: &TestHome, name: &str) {
 }
 
 /// Saves as editors do: in place, or beside and renamed.
-fn save(file: &Path, text: &str, in_place: bool) {
+pub(crate) fn save(file: &Path, text: &str, in_place: bool) {
     if in_place {
         fs::write(file, text).expect("it can be written");
         return;
@@ -36,16 +36,16 @@ fn save(file: &Path, text: &str, in_place: bool) {
     fs::rename(&beside, file).expect("it can be renamed");
 }
 
-fn active(server: &Server) -> Option<String> {
+pub(crate) fn active(server: &Server) -> Option<String> {
     let snapshot = call(server, "snapshot", &json!({})).ok()?;
     Some(snapshot["model"]["generation"]["model"].as_str()?.to_owned())
 }
 
-fn env(server: &Server) -> Value {
+pub(crate) fn env(server: &Server) -> Value {
     call(server, "env", &json!({})).expect("it answers")["env"].clone()
 }
 
-fn becomes(server: &Server, model: &str) {
+pub(crate) fn becomes(server: &Server, model: &str) {
     eventually(&format!("`{model}` is active"), || active(server).filter(|active| active == model));
 }
 

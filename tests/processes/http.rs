@@ -4,14 +4,20 @@ use embedbar_tests::program::TestHome;
 use serde_json::{Value, json};
 
 pub(crate) fn call(origin: &str, token: &str, method: &str, params: &Value) -> Result<Value, u16> {
-    let outcome = ureq::post(format!("{origin}/api/call/{method}"))
-        .header("Authorization", format!("Bearer {token}"))
-        .send_json(params);
-    match outcome {
-        Ok(mut response) => Ok(response.body_mut().read_json().expect("the reply is JSON")),
+    match try_call(origin, token, method, params) {
+        Ok(reply) => Ok(reply),
         Err(ureq::Error::StatusCode(code)) => Err(code),
         Err(error) => panic!("{method}: {error}"),
     }
+}
+
+/// A call to a server that may die meanwhile.
+pub(crate) fn try_call(origin: &str, token: &str, method: &str, params: &Value) -> Result<Value, ureq::Error> {
+    ureq::post(format!("{origin}/api/call/{method}"))
+        .header("Authorization", format!("Bearer {token}"))
+        .send_json(params)?
+        .body_mut()
+        .read_json()
 }
 
 #[test]

@@ -8,3 +8,5 @@ mod http;
 mod owners_and_workers;
 mod packages;
 mod settings;
+mod simulated;
+mod swaps;

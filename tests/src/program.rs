@@ -89,15 +89,22 @@ impl TestHome {
 
     /// Starts `embedbar serve` and waits until it answers.
     pub fn serve(&self) -> Server {
+        self.serve_with(&[])
+    }
+
+    /// Starts `embedbar serve` with further arguments.
+    pub fn serve_with(&self, arguments: &[&str]) -> Server {
         let mut child = self
-            .command(&["serve", "--port", "0"])
+            .command(&[&["serve", "--port", "0"], arguments].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
         let mut line = String::new();
         let read = BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line);
-        let Some((_, url)) = read.ok().and_then(|_| line.trim().split_once("ready at ")) else {
+        let Some((_, url)) =
+            read.ok().and_then(|_| line.trim().trim_end_matches(" (SIMULATED machine)").split_once("ready at "))
+        else {
             let _ = child.kill();
             let mut error = String::new();
             let _ = child.stderr.take().expect("it is piped").read_to_string(&mut error);

@@ -11,8 +11,8 @@ Usage: cargo xtask COMMAND
       --install                   install missing system packages without asking (through sudo where not root)
       --headless                  no WebKit and no display: `embedbar serve`, which prints the address of the UI
       --simulate TRACE [--speed N]
-                                  decide for a simulated Mac: 16gb-docker, 8gb-browser, 32gb-build or 64gb-calm. FP16, INT8
-                                  and 4-bit of the bundled model are made first; models and vectors are real
+                                  decide for a simulated Mac: 8gb-browser, 16gb-docker, 16gb-full, 32gb-build or 64gb-calm.
+                                  FP16, INT8 and 4-bit of the bundled model are made first; models and vectors are real
       --smoke --folder DIR --query TEXT [--expect FILE]
                                   index DIR with the app, search in the real window, print what it shows as one line
                                   of JSON; fails if anything is missing, or if FILE is not the first result

@@ -108,7 +108,7 @@ impl App {
             (None, Some(model)) => model,
             // Nobody said anything: the model that comes with the program, in the precision that suits the machine.
             (None, None) if options.stay && governing.wanted().model == BUNDLED_ID => {
-                match governing.decide(&governing.wanted(), &library, &gauge.read(None)) {
+                match governing.decide(&governing.wanted(), &library, &gauge.read(None), &ModelState::Idle) {
                     Decision::Load(model, _) => model,
                     _ => library.bundled()?.clone(),
                 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, Weak};
 
 use embedbar_catalog::Catalogue;
 use embedbar_contract::{
-    BackendName, EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading,
+    BackendName, EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading, ModelState,
 };
 use embedbar_lifecycle::Environment;
 use embedbar_planner::{KeepAlive, PrecisionWish, Purpose, Wishes};
@@ -75,7 +75,7 @@ impl Following {
         let file = EnvFile::read(inner.followed.path()?).ok()?; // the watcher will say what is wrong with it
         let settings = inner.look(&file)?;
         pass_on(&settings, environment);
-        match governing.follow(&settings, library, reading) {
+        match governing.follow(&settings, library, reading, &ModelState::Idle) {
             Outcome::Activate(model, warning) => {
                 let effect = format!("`{}` is the model that Embedbar began with.", model.id);
                 inner.status.as_mut()?.effect = with_warning(effect, warning.as_deref());
@@ -181,6 +181,11 @@ impl Following {
         // What is shown is true at once; the watcher's event then changes nothing.
         self.lock().look_only(mended);
         Ok(())
+    }
+
+    /// What the file says could not be carried out: the next save is another attempt, even where it means the same.
+    fn forget(&self) {
+        self.lock().good = LastGood::default();
     }
 
     /// Says what came of it.
@@ -354,7 +359,7 @@ fn wanted(model: &str, settings: &Settings) -> Wanted {
 
 impl Governing {
     /// What the settings lead to at this reading. What they want is wanted from now on.
-    fn follow(&self, settings: &Settings, library: &Library, reading: &MemoryReading) -> Outcome {
+    fn follow(&self, settings: &Settings, library: &Library, reading: &MemoryReading, state: &ModelState) -> Outcome {
         let wanted = match asked(settings, library) {
             Asked::Nothing(effect) => {
                 // How the present model is kept may be all that the file speaks of.
@@ -371,7 +376,7 @@ impl Governing {
             Asked::Known(wanted) => wanted,
         };
         let id = wanted.model.clone();
-        let outcome = match self.decide(&wanted, library, reading) {
+        let outcome = match self.decide(&wanted, library, reading, state) {
             Decision::Load(model, warning) => Outcome::Activate(model, warning),
             Decision::NotInstalled => Outcome::Nothing(match wanted.wishes.precision {
                 PrecisionWish::Explicit(precision) => format!(
@@ -428,7 +433,8 @@ impl App {
     /// Makes the model active that the settings ask for, and says what came of it.
     pub(crate) async fn carry_out(&self, settings: &Settings) {
         pass_on(settings, &self.environment);
-        let effect = match self.governing.follow(settings, &self.library, &self.read_memory()) {
+        let state = self.lifecycle.state().borrow().clone();
+        let effect = match self.governing.follow(settings, &self.library, &self.read_memory(), &state) {
             Outcome::Nothing(effect) => effect,
             Outcome::Activate(model, warning) => {
                 let id = model.id.clone();
@@ -440,6 +446,7 @@ impl App {
                     // A newer save or choice says the rest.
                     Err(failure) if failure.code == FailureCode::Cancelled => return,
                     Err(failure) => {
+                        self.following.forget();
                         format!("`{id}` could not be made active: {}. The former model stays.", failure.message)
                     }
                 }
@@ -504,7 +511,7 @@ mod tests {
         );
         let roomy = MemoryReading::default();
         let governing = governing();
-        let ask = |text: &str| chosen(governing.follow(&settings(text), &library, &roomy));
+        let ask = |text: &str| chosen(governing.follow(&settings(text), &library, &roomy, &ModelState::Idle));
         assert_eq!(ask("EMBEDBAR_MODEL=Qwen/Qwen3-Embedding-0.6B").as_deref(), Ok("Qwen3-Embedding-0.6B-int8"));
         let pinned = "EMBEDBAR_MODEL=Qwen3-Embedding-0.6B\nEMBEDBAR_PRECISION=4bit";
         assert_eq!(ask(pinned).as_deref(), Ok("Qwen3-Embedding-0.6B-4bit"));
@@ -579,7 +586,12 @@ mod tests {
         let ask = |available: u64| {
             let total_bytes = Some(16 << 30);
             let reading = MemoryReading { total_bytes, available_bytes: Some(available), ..MemoryReading::default() };
-            chosen(governing().follow(&settings("EMBEDBAR_MODEL=bge-small-en-v1.5"), &library, &reading))
+            chosen(governing().follow(
+                &settings("EMBEDBAR_MODEL=bge-small-en-v1.5"),
+                &library,
+                &reading,
+                &ModelState::Idle,
+            ))
         };
         let entry = Catalogue::builtin().find("bge-small-en-v1.5").expect("it is known");
         let needs = |precision| entry.footprint(precision, Engine::Cpu, Workload::default()).peak_bytes();

@@ -216,9 +216,17 @@ impl Governing {
         inner.tell_governor();
     }
 
-    /// What a wish leads to at this reading.
-    pub(crate) fn decide(&self, wanted: &Wanted, library: &Library, reading: &MemoryReading) -> Decision {
-        let inner = self.lock();
+    /// What a wish leads to at this reading and with this model.
+    pub(crate) fn decide(
+        &self,
+        wanted: &Wanted,
+        library: &Library,
+        reading: &MemoryReading,
+        state: &ModelState,
+    ) -> Decision {
+        let mut inner = self.lock();
+        // Reading and model belong together: what holds memory now would make way.
+        inner.note_model(self.world.now(), &self.world, library, reading, state);
         let entries = wanted.entries();
         let installed = installed(library);
         let ready = |installed: &Installed| entries.iter().any(|entry| entry.id == installed.artefact.model);
@@ -269,7 +277,7 @@ impl Governing {
     pub(crate) fn tick(&self, library: &Library, seen: &Seen) -> Vec<Order> {
         let mut inner = self.lock();
         let at = self.world.now();
-        inner.note_model(at, &self.world, library, seen);
+        inner.note_model(at, &self.world, library, seen.reading, seen.state);
         if inner.looked_at.is_none_or(|looked| at.saturating_sub(looked) >= LOOK_EVERY) {
             (inner.installed, inner.looked_at) = (installed(library), Some(at));
         }
@@ -346,8 +354,15 @@ impl Governing {
 
 impl Inner {
     /// What is loaded, as the lifecycle says it.
-    fn note_model(&mut self, at: Duration, world: &World, library: &Library, seen: &Seen) {
-        let now = match seen.state {
+    fn note_model(
+        &mut self,
+        at: Duration,
+        world: &World,
+        library: &Library,
+        reading: &MemoryReading,
+        state: &ModelState,
+    ) {
+        let now = match state {
             ModelState::Ready { generation, backend, worker_pid, .. } => {
                 Some((candidate_of(generation, *backend), *worker_pid, generation.model.clone()))
             }
@@ -372,7 +387,7 @@ impl Inner {
                 self.tell_governor();
             }
         }
-        let used = used_bytes(seen.reading);
+        let used = used_bytes(reading);
         match &mut self.loaded {
             None => self.used_without = used,
             Some(loaded) => {
@@ -380,14 +395,14 @@ impl Inner {
                     (loaded.held_bytes, loaded.expected) = (loaded.file_bytes, Some(loaded.file_bytes));
                     return;
                 }
-                let own = seen.reading.worker_bytes.unwrap_or(0);
+                let own = reading.worker_bytes.unwrap_or(0);
                 // Core ML keeps weights where the process's own figure does not show them.
                 let gained = match loaded.candidate.backend {
                     Backend::CoreMl(_) => used.zip(self.used_without).map_or(0, |(now, was)| now.saturating_sub(was)),
                     _ => 0,
                 };
                 loaded.held_bytes = own.max(gained);
-                let resident = seen.reading.worker_resident_bytes.unwrap_or(0);
+                let resident = reading.worker_resident_bytes.unwrap_or(0);
                 loaded.mapped_bytes = resident.saturating_sub(own).min(loaded.file_bytes);
             }
         }

@@ -371,7 +371,7 @@ pub(crate) struct Serve {
     /// The model to begin with, an id or a path [default: the bundled one]
     #[arg(long, value_name = "ID_OR_PATH")]
     pub(crate) model: Option<String>,
-    /// Decide for a simulated machine: `16gb-docker`, `8gb-browser`, `32gb-build` or `64gb-calm`. Models and vectors are real
+    /// Decide for a simulated machine: `8gb-browser`, `16gb-docker`, `16gb-full`, `32gb-build`, `64gb-calm`. Models and vectors are real
     #[arg(long, value_name = "TRACE")]
     pub(crate) simulate: Option<String>,
     /// How many times as fast the simulated machine's day passes

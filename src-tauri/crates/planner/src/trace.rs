@@ -17,9 +17,10 @@ use embedbar_contract::{MemoryReading, Pressure};
 use crate::text;
 
 /// The committed traces by name.
-const BUILTIN: [(&str, &str); 4] = [
+const BUILTIN: [(&str, &str); 5] = [
     ("8gb-browser", include_str!("../traces/8gb-browser.txt")),
     ("16gb-docker", include_str!("../traces/16gb-docker.txt")),
+    ("16gb-full", include_str!("../traces/16gb-full.txt")),
     ("32gb-build", include_str!("../traces/32gb-build.txt")),
     ("64gb-calm", include_str!("../traces/64gb-calm.txt")),
 ];

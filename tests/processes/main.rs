@@ -7,6 +7,7 @@ mod following;
 mod http;
 mod owners_and_workers;
 mod packages;
+mod remote;
 mod settings;
 mod simulated;
 mod swaps;

@@ -9,6 +9,7 @@ export const BACKEND: Record<BackendName, string> = {
   candle_metal: 'candle, Metal',
   core_ml: 'Core ML',
   core_ml_interpreted: 'Core ML (interpreted, slow)',
+  remote: 'a server on the network',
 };
 
 export const FOUND_BY: Record<FoundBy, string> = { words: 'words', meaning: 'meaning', both: 'words + meaning' };

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use embedbar_contract::{Failure, FailureCode, IndexSummary, MemoryReading, ModelState, Snapshot};
+use embedbar_contract::{
+    Failure, FailureCode, IndexSummary, MemoryReading, ModelState, PromptKind, RecipeName, Snapshot,
+};
 use embedbar_documents::Index;
-use embedbar_lifecycle::{Environment, Lifecycle, Target, WorkerProgram};
+use embedbar_lifecycle::{Environment, Lane, Lifecycle, Manner, Source, Target, WorkerProgram};
 use embedbar_memory::Machine;
 use embedbar_planner::PrecisionWish;
 use embedbar_store::{BUNDLED_ID, Home, Library, Model, Ownership};
@@ -26,6 +28,7 @@ use crate::observer::{Gauge, observe, worker_pid};
 use crate::owner;
 use crate::queries::Queries;
 use crate::remembered::Remembered;
+use crate::remote::RemoteEndpoint;
 use crate::simulation::{Simulation, World};
 use crate::swap;
 
@@ -60,6 +63,7 @@ pub struct App {
     pub(crate) following: Following,
     pub(crate) governing: Arc<Governing>,
     pub(crate) environment: Environment,
+    pub(crate) remote: RemoteEndpoint,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) changed: Arc<Notify>,
@@ -98,8 +102,11 @@ impl App {
         let wanted = Wanted::of(options.model.as_deref().unwrap_or(BUNDLED_ID), PrecisionWish::Automatic);
         let governing = Arc::new(Governing::new(world, remembered, wanted));
         let environment = Environment::default();
+        let remote = RemoteEndpoint::open(&home)?;
         let followed = match &options.model {
-            None if options.stay => following.model_at_start(&library, &gauge.read(None), &governing, &environment),
+            None if options.stay => {
+                following.model_at_start(&library, &gauge.read(None), &governing, &environment, &remote)
+            }
             _ => None,
         };
         let begins_as_followed = followed.is_some();
@@ -136,6 +143,7 @@ impl App {
             jobs: Jobs::start(index.clone(), embedder, converter, changed.clone(), converted)?,
             governing,
             environment,
+            remote,
             following,
             library,
             lifecycle,
@@ -195,6 +203,31 @@ impl App {
         self.lifecycle.activate(target(model), manner).await
     }
 
+    /// Has a server on the network answer, and finds out how far its vectors agree with those of the model that answered before.
+    pub(crate) async fn connect(&self, target: Target) -> Result<ModelState, Failure> {
+        let local = self.probe_vectors().await;
+        // A connection takes no memory.
+        let state = self.lifecycle.activate(target, Manner::Overlap).await?;
+        if let (Some((name, local)), Some((_, remote))) = (local, self.probe_vectors().await) {
+            match embedbar_remote::agrees(&local, &remote) {
+                Ok(agreement) => self.remote.agrees(&name, agreement),
+                Err(error) => tracing::info!(%error, "the server's vectors are of their own generation"),
+            }
+        }
+        self.changed.notify_one();
+        Ok(state)
+    }
+
+    /// The vectors of the sentences by which models are compared, where a model is loaded.
+    async fn probe_vectors(&self) -> Option<(String, Vec<Vec<f32>>)> {
+        if !matches!(&*self.lifecycle.state().borrow(), ModelState::Ready { .. }) {
+            return None;
+        }
+        let texts = embedbar_remote::PROBES.iter().map(ToString::to_string).collect();
+        let answer = self.lifecycle.embed(texts, PromptKind::None, RecipeName::Native, Lane::Bulk).await.ok()?;
+        Some((answer.generation.model, answer.vectors))
+    }
+
     /// Carries out what the governor ordered.
     pub(crate) async fn carry_out_order(&self, order: Order) {
         let failed = match &order.what {
@@ -207,7 +240,10 @@ impl App {
                 (!unloaded).then(|| "it was busy, so it stays".to_owned())
             }
             What::Load(model) => self.load(model).await.err().map(|failure| failure.message),
-            What::Remote => Some("there is no remote endpoint".to_owned()),
+            What::Remote => match self.remote.target() {
+                Ok(target) => self.connect(target).await.err().map(|failure| failure.message),
+                Err(why) => Some(why),
+            },
             What::Recycle => {
                 let size = self.chosen_model().size_bytes();
                 let manner = swap::manner(size, &self.read_memory(), &self.governing.world().thresholds);
@@ -263,12 +299,13 @@ impl App {
             waiting: self.lifecycle.waiting(),
             env: self.following.status(),
             governor: self.governing.status(),
+            remote: self.remote.status(),
         }
     }
 }
 
 pub(crate) fn target(model: &Model) -> Target {
-    Target { id: model.id.clone(), path: model.path.clone() }
+    Target { id: model.id.clone(), source: Source::File(model.path.clone()) }
 }
 
 fn already_owned(home: &Home) -> Failure {

@@ -8,7 +8,7 @@ use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvApproval,
     EnvChoice, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId,
     MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest,
-    PauseRequest, Precision, PromptKind, QueryKind, RecipeName, SearchRequest, SearchResults, Snapshot,
+    PauseRequest, Precision, PromptKind, QueryKind, RecipeName, RemoteAnswer, SearchRequest, SearchResults, Snapshot,
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
@@ -226,6 +226,15 @@ impl Commands for App {
         self.following.mend(&mend.code, mend.line)?;
         self.changed.notify_one();
         self.env(Empty {}).await
+    }
+
+    async fn allow_remote(&self, answer: RemoteAnswer) -> Result<Empty, Failure> {
+        self.remote.answer(&answer)?;
+        self.changed.notify_one();
+        if let Some(settings) = self.following.settings().filter(|_| self.stays) {
+            self.carry_out(&settings).await;
+        }
+        Ok(Empty {})
     }
 
     async fn memory(&self, _: Empty) -> Result<MemoryReading, Failure> {

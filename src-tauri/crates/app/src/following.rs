@@ -11,7 +11,7 @@ use embedbar_catalog::Catalogue;
 use embedbar_contract::{
     BackendName, EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading, ModelState,
 };
-use embedbar_lifecycle::Environment;
+use embedbar_lifecycle::{Environment, Target};
 use embedbar_planner::{KeepAlive, PrecisionWish, Purpose, Wishes};
 use embedbar_settings::{
     BackendWish, Disk, EnvFile, Fallback, FileEvent, Followed, IdleWish, LastGood, ModelWish, Offered, Origin,
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::app::App;
 use crate::governing::{Decision, Governing, Wanted};
 use crate::installed::precision_of;
+use crate::remote::RemoteEndpoint;
 
 /// The file, the stores and the last state.
 pub(crate) struct Following {
@@ -44,6 +45,8 @@ struct Inner {
 pub(crate) enum Outcome {
     /// This model is to be active; the sentence is a warning.
     Activate(Model, Option<String>),
+    /// A server on the network is to answer.
+    Connect(Target),
     /// Nothing changes, and why.
     Nothing(String),
 }
@@ -70,16 +73,22 @@ impl Following {
         reading: &MemoryReading,
         governing: &Governing,
         environment: &Environment,
+        remote: &RemoteEndpoint,
     ) -> Option<Model> {
         let mut inner = self.lock();
         let file = EnvFile::read(inner.followed.path()?).ok()?; // the watcher will say what is wrong with it
         let settings = inner.look(&file)?;
         pass_on(&settings, environment);
-        match governing.follow(&settings, library, reading, &ModelState::Idle) {
+        match governing.follow(&settings, library, reading, &ModelState::Idle, remote) {
             Outcome::Activate(model, warning) => {
                 let effect = format!("`{}` is the model that Embedbar began with.", model.id);
                 inner.status.as_mut()?.effect = with_warning(effect, warning.as_deref());
                 Some(model)
+            }
+            // The watcher's first look connects.
+            Outcome::Connect(_) => {
+                inner.good = LastGood::default();
+                None
             }
             Outcome::Nothing(effect) => {
                 inner.status.as_mut()?.effect = effect;
@@ -152,6 +161,11 @@ impl Following {
                 None
             }
         }
+    }
+
+    /// What the file in force means.
+    pub(crate) fn settings(&self) -> Option<Settings> {
+        self.lock().good.settings().cloned()
     }
 
     /// Lets the file decide with these variables, which a person has seen.
@@ -273,6 +287,14 @@ fn pass_on(settings: &Settings, environment: &Environment) {
     let parallel = &settings.tokenizers_parallel;
     let written = (parallel.origin != Origin::Default).then(|| OsString::from(parallel.value.to_string()));
     environment.set("TOKENIZERS_PARALLELISM", written);
+    // The SDK's own lines, so that a log can be compared with one of the SDK.
+    if settings.sdk.on_device && !settings.sdk.preloads_sentence_transformers {
+        if settings.sdk.core_ml {
+            tracing::info!("Skipping ST preload: Core ML is enabled (faster, less memory)");
+        } else if settings.sdk.mlx {
+            tracing::info!("Skipping ST preload: MLX is enabled (faster, less memory)");
+        }
+    }
 }
 
 fn with_warning(effect: String, warning: Option<&str>) -> String {
@@ -302,7 +324,7 @@ enum Asked {
     Nothing(String),
 }
 
-fn asked(settings: &Settings, library: &Library) -> Asked {
+fn asked(settings: &Settings, library: &Library, remote_allowed: bool) -> Asked {
     if settings.backend.value == BackendWish::SdkServer {
         return Asked::Nothing("The file has the SDK embed on its own server; the model here stays.".to_owned());
     }
@@ -317,7 +339,7 @@ fn asked(settings: &Settings, library: &Library) -> Asked {
         Some(ModelWish::Id(id)) => id,
     };
     if let Some(entry) = Catalogue::builtin().find(id) {
-        return Asked::Known(wanted(&entry.id, settings));
+        return Asked::Known(wanted(&entry.id, settings, remote_allowed));
     }
     let installed = library.models().into_iter().find(|model| model.id == *id);
     installed.map_or_else(
@@ -327,7 +349,7 @@ fn asked(settings: &Settings, library: &Library) -> Asked {
 }
 
 /// A model in the way that the settings want it.
-fn wanted(model: &str, settings: &Settings) -> Wanted {
+fn wanted(model: &str, settings: &Settings, remote_allowed: bool) -> Wanted {
     let precision = match settings.precision.value {
         Wish::Explicit(precision) => PrecisionWish::Explicit(precision),
         _ => PrecisionWish::Automatic,
@@ -351,7 +373,7 @@ fn wanted(model: &str, settings: &Settings) -> Wanted {
         purpose: Purpose::OwnSearch,
         backend,
         smaller_models: smaller.value,
-        remote_host: remote.value.as_ref().map(|remote| remote.host().to_owned()),
+        remote_host: remote.value.as_ref().filter(|_| remote_allowed).map(|remote| remote.host().to_owned()),
         ..wished.wishes
     };
     Wanted { wishes, keep_alive, pinned: settings.pinned.value, ..wished }
@@ -359,16 +381,38 @@ fn wanted(model: &str, settings: &Settings) -> Wanted {
 
 impl Governing {
     /// What the settings lead to at this reading. What they want is wanted from now on.
-    fn follow(&self, settings: &Settings, library: &Library, reading: &MemoryReading, state: &ModelState) -> Outcome {
-        let wanted = match asked(settings, library) {
+    fn follow(
+        &self,
+        settings: &Settings,
+        library: &Library,
+        reading: &MemoryReading,
+        state: &ModelState,
+        remote: &RemoteEndpoint,
+    ) -> Outcome {
+        let named = match &settings.backend.value {
+            BackendWish::Remote(named) => Some(named),
+            _ => settings.fallback.remote.value.as_ref(),
+        };
+        let usable = remote.name(named);
+        if matches!(settings.backend.value, BackendWish::Remote(_)) {
+            return match usable.and_then(|()| remote.target()) {
+                Ok(target) => {
+                    self.want(wanted(&target.id, settings, true));
+                    Outcome::Connect(target)
+                }
+                Err(why) => Outcome::Nothing(format!("{why} The active model stays.")),
+            };
+        }
+        let allowed = remote.is_allowed();
+        let wanted = match asked(settings, library, allowed) {
             Asked::Nothing(effect) => {
                 // How the present model is kept may be all that the file speaks of.
-                self.want(Wanted { wishes: self.wanted().wishes, ..wanted(&self.wanted().model, settings) });
+                self.want(Wanted { wishes: self.wanted().wishes, ..wanted(&self.wanted().model, settings, allowed) });
                 return Outcome::Nothing(effect);
             }
             Asked::Model(model) => {
                 let known = Catalogue::builtin().installed(&model.id).map(|(entry, _)| entry.id.clone());
-                let wanted = wanted(&known.unwrap_or_else(|| model.id.clone()), settings);
+                let wanted = wanted(&known.unwrap_or_else(|| model.id.clone()), settings, allowed);
                 let precision = precision_of(&model).map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
                 self.want(Wanted { wishes: Wishes { precision, ..wanted.wishes.clone() }, ..wanted });
                 return Outcome::Activate(model, None);
@@ -387,7 +431,10 @@ impl Governing {
             Decision::NoRoom(reason) => Outcome::Nothing(format!(
                 "`{id}` is not loaded now: {reason}. The active model stays until there is room."
             )),
-            Decision::Remote => Outcome::Nothing("The remote endpoint is not used yet.".to_owned()),
+            Decision::Remote => match remote.target() {
+                Ok(target) => Outcome::Connect(target),
+                Err(why) => Outcome::Nothing(why),
+            },
         };
         let not_here = matches!(&outcome, Outcome::Nothing(effect) if effect.contains("not installed"));
         if !not_here {
@@ -434,8 +481,22 @@ impl App {
     pub(crate) async fn carry_out(&self, settings: &Settings) {
         pass_on(settings, &self.environment);
         let state = self.lifecycle.state().borrow().clone();
-        let effect = match self.governing.follow(settings, &self.library, &self.read_memory(), &state) {
+        let outcome = self.governing.follow(settings, &self.library, &self.read_memory(), &state, &self.remote);
+        let effect = match outcome {
             Outcome::Nothing(effect) => effect,
+            Outcome::Connect(target) => {
+                let id = target.id.clone();
+                self.following.set_effect(format!("Connecting to `{id}`."));
+                self.changed.notify_one();
+                match self.connect(target).await {
+                    Ok(_) => format!("`{id}` answers."),
+                    Err(failure) if failure.code == FailureCode::Cancelled => return,
+                    Err(failure) => {
+                        self.following.forget();
+                        format!("`{id}` could not be made active: {}. The former model stays.", failure.message)
+                    }
+                }
+            }
             Outcome::Activate(model, warning) => {
                 let id = model.id.clone();
                 tracing::info!(model = id, origin = %settings.model.origin, "the followed file asks for a model");
@@ -495,9 +556,15 @@ mod tests {
         Governing::new(world, Remembered::nothing(), Wanted::of("all-MiniLM-L6-v2", PrecisionWish::Automatic))
     }
 
+    /// Nobody has allowed anything.
+    fn no_remote(folder: &Path) -> RemoteEndpoint {
+        RemoteEndpoint::open(&Home::open(Some(folder.to_owned())).expect("a home")).expect("it opens")
+    }
+
     fn chosen(outcome: Outcome) -> Result<String, String> {
         match outcome {
             Outcome::Activate(model, _) => Ok(model.id),
+            Outcome::Connect(target) => Ok(target.id),
             Outcome::Nothing(why) => Err(why),
         }
     }
@@ -510,8 +577,8 @@ mod tests {
             &[("Qwen3-Embedding-0.6B-int8", 3000), ("Qwen3-Embedding-0.6B-4bit", 2000), ("mine", 10)],
         );
         let roomy = MemoryReading::default();
-        let governing = governing();
-        let ask = |text: &str| chosen(governing.follow(&settings(text), &library, &roomy, &ModelState::Idle));
+        let (governing, remote) = (governing(), no_remote(folder.path()));
+        let ask = |text: &str| chosen(governing.follow(&settings(text), &library, &roomy, &ModelState::Idle, &remote));
         assert_eq!(ask("EMBEDBAR_MODEL=Qwen/Qwen3-Embedding-0.6B").as_deref(), Ok("Qwen3-Embedding-0.6B-int8"));
         let pinned = "EMBEDBAR_MODEL=Qwen3-Embedding-0.6B\nEMBEDBAR_PRECISION=4bit";
         assert_eq!(ask(pinned).as_deref(), Ok("Qwen3-Embedding-0.6B-4bit"));
@@ -531,7 +598,7 @@ mod tests {
     #[test]
     fn how_long_a_model_stays_is_what_is_written_and_nothing_else() {
         let stays = |text: &str| {
-            let wanted = wanted("m", &settings(text));
+            let wanted = wanted("m", &settings(text), false);
             (wanted.keep_alive, wanted.pinned)
         };
         assert_eq!(stays("EMBEDBAR_IDLE_MINUTES=5"), (KeepAlive::For(Duration::from_mins(5)), false));
@@ -583,6 +650,7 @@ mod tests {
         for (name, bytes) in models {
             certify(folder.path(), name, bytes as u64);
         }
+        let remote = no_remote(folder.path());
         let ask = |available: u64| {
             let total_bytes = Some(16 << 30);
             let reading = MemoryReading { total_bytes, available_bytes: Some(available), ..MemoryReading::default() };
@@ -591,6 +659,7 @@ mod tests {
                 &library,
                 &reading,
                 &ModelState::Idle,
+                &remote,
             ))
         };
         let entry = Catalogue::builtin().find("bge-small-en-v1.5").expect("it is known");

@@ -125,6 +125,8 @@ struct Inner {
     remembered: Remembered,
     wanted: Wanted,
     loaded: Option<Loaded>,
+    /// Whether a server on the network answers.
+    remote: bool,
     /// Queries that ended since the last tick.
     ended: Vec<Ended>,
     installed: Vec<Installed>,
@@ -185,6 +187,7 @@ impl Governing {
             remembered,
             wanted,
             loaded: None,
+            remote: false,
             ended: Vec::new(),
             installed: Vec::new(),
             looked_at: None,
@@ -364,7 +367,11 @@ impl Inner {
     ) {
         let now = match state {
             ModelState::Ready { generation, backend, worker_pid, .. } => {
-                Some((candidate_of(generation, *backend), *worker_pid, generation.model.clone()))
+                let candidate = candidate_of(generation, *backend);
+                if candidate.is_none() && !std::mem::replace(&mut self.remote, true) {
+                    self.governor.activated(at, &Place::Remote);
+                }
+                candidate.map(|candidate| (candidate, *worker_pid, generation.model.clone()))
             }
             _ => None,
         };
@@ -378,7 +385,11 @@ impl Inner {
                 self.governor.unloaded(&gone.candidate);
             }
             if let Some((candidate, worker, id)) = now {
+                self.remote = false;
                 let file_bytes = library.find(&id).map_or(0, |model| model.size_bytes());
+                if matches!(candidate.backend, Backend::CoreMl(_)) {
+                    tracing::info!("Using Core ML embedder"); // the SDK's own line, at the same moment
+                }
                 self.governor.loaded(at, &candidate);
                 self.governor.activated(at, &Place::Local(candidate.clone()));
                 self.loaded =
@@ -608,11 +619,14 @@ impl Inner {
     }
 
     fn stand_in(&self) -> Option<String> {
-        let loaded = self.loaded.as_ref()?;
         let wanted = Catalogue::builtin().find(&self.wanted.model)?;
-        let by_governor = self.wanted.wishes.smaller_models && loaded.candidate.model != wanted.id;
-        by_governor
-            .then(|| format!("{} stands in for {}, for which there is no room now", loaded.candidate.model, wanted.id))
+        let wishes = &self.wanted.wishes;
+        let stands_in = match &self.loaded {
+            Some(loaded) if wishes.smaller_models && loaded.candidate.model != wanted.id => &loaded.candidate.model,
+            None if self.remote => wishes.remote_host.as_ref()?,
+            _ => return None,
+        };
+        Some(format!("{stands_in} stands in for {}, for which there is no room now", wanted.id))
     }
 }
 

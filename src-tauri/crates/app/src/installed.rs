@@ -36,11 +36,13 @@ pub(crate) fn model_of<'a>(installed: &'a [Installed], candidate: &Candidate) ->
     usable.min_by_key(|installed| installed.artefact.standing == Standing::NotCompared).map(|found| &found.model)
 }
 
-/// What the planner calls a model that answers.
-pub(crate) fn candidate_of(generation: &Generation, backend: BackendName) -> Candidate {
+/// What the planner calls a model that answers; `None` for a server on the network.
+pub(crate) fn candidate_of(generation: &Generation, backend: BackendName) -> Option<Candidate> {
     let known = Catalogue::builtin().installed(&generation.model);
-    Candidate {
+    Some(Candidate {
         backend: match backend {
+            // It is a place of its own.
+            BackendName::Remote => return None,
             BackendName::CandleCpu => Backend::Cpu,
             BackendName::CandleMetal => Backend::Metal,
             BackendName::CoreMl => Backend::CoreMl(Unit::NeuralEngine),
@@ -48,7 +50,7 @@ pub(crate) fn candidate_of(generation: &Generation, backend: BackendName) -> Can
         },
         model: known.map_or_else(|| generation.model.clone(), |(entry, _)| entry.id.clone()),
         precision: generation.precision,
-    }
+    })
 }
 
 /// The precision of an installed model, where it is the catalogue's.
@@ -111,8 +113,13 @@ mod tests {
             precision: Precision::FourBit,
             recipe: embedbar_contract::RecipeName::Native,
         };
-        let known = candidate_of(&generation("Qwen3-Embedding-4B-4bit-macos15"), BackendName::CandleCpu);
+        let known =
+            candidate_of(&generation("Qwen3-Embedding-4B-4bit-macos15"), BackendName::CandleCpu).expect("it is local");
         assert_eq!((known.model.as_str(), known.backend), ("Qwen3-Embedding-4B", Backend::Cpu));
-        assert_eq!(candidate_of(&generation("mine"), BackendName::CandleMetal).model, "mine");
+        assert_eq!(
+            candidate_of(&generation("mine"), BackendName::CandleMetal).map(|it| it.model).as_deref(),
+            Some("mine")
+        );
+        assert_eq!(candidate_of(&generation("remote:example.org/m"), BackendName::Remote), None);
     }
 }

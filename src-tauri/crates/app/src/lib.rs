@@ -30,6 +30,7 @@ mod owner;
 mod private;
 mod queries;
 mod remembered;
+mod remote;
 mod simulation;
 mod swap;
 

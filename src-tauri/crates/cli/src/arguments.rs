@@ -213,6 +213,15 @@ pub(crate) enum Env {
     },
     /// Show the followed file, what it has led to and what is wrong with it
     Status,
+    /// Show the server on the network that the followed file names, allow it or refuse it
+    Remote {
+        /// Let text be sent there
+        #[arg(long, conflicts_with = "refuse")]
+        allow: bool,
+        /// Send nothing there
+        #[arg(long)]
+        refuse: bool,
+    },
     /// Print the table of all variables that the README has
     #[command(hide = true)]
     Table,

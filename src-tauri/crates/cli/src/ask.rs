@@ -8,7 +8,7 @@ use embedbar_app::{Access, Options};
 use embedbar_contract::{
     CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, EnvApproval, EnvChoice, EnvState, Failure,
     FailureCode, FolderChoice, IndexRequest, Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading,
-    ModelChoice, ModelState, PromptKind, RecipeName, Remote, SearchRequest,
+    ModelChoice, ModelState, PromptKind, RecipeName, Remote, RemoteAnswer, RemoteConsent, SearchRequest,
 };
 
 use crate::arguments::{Command, Embed, Env, Prompt, Recipe};
@@ -62,6 +62,7 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
             }
             show(&state, json, followed)
         }
+        Command::Env { command: Env::Remote { allow, refuse } } => remote(&application, allow, refuse, json).await,
         Command::Env { .. } => show(&application.env(Empty {}).await?, json, followed),
         Command::Convert(_)
         | Command::Inspect { .. }
@@ -279,6 +280,32 @@ fn describe(state: &ModelState) -> String {
     }
 }
 
+async fn remote(application: &Remote<Access>, allow: bool, refuse: bool, json: bool) -> anyhow::Result<()> {
+    let named = |snapshot: embedbar_contract::Snapshot| {
+        snapshot.remote.ok_or_else(|| {
+            Failure::new(FailureCode::NotFound, "the followed `.env` names no server on the network").hint(
+                "Set EMBEDBAR_REMOTE_URL and EMBEDBAR_REMOTE_MODEL there, and follow it: `embedbar env use PATH`.",
+            )
+        })
+    };
+    let mut status = named(application.snapshot(Empty {}).await?)?;
+    if allow || refuse {
+        let answer = RemoteAnswer { host: status.host, model: status.model, allow };
+        application.allow_remote(answer).await?;
+        status = named(application.snapshot(Empty {}).await?)?;
+    }
+    show(&status, json, |status| {
+        let consent = match status.consent {
+            RemoteConsent::Unasked => "not allowed yet; `embedbar env remote --allow` allows it",
+            RemoteConsent::Granted => "allowed",
+            RemoteConsent::Refused => "refused",
+        };
+        let mut lines = vec![format!("{} with {}: {consent}", status.host, status.model), status.what_leaves.clone()];
+        lines.extend(status.agreement.clone());
+        lines.join("\n")
+    })
+}
+
 async fn cleanup(application: &Remote<Access>, dry_run: bool, json: bool) -> anyhow::Result<()> {
     let receipt = application.cleanup(CleanupRequest { dry_run }).await?;
     if json {
@@ -301,6 +328,15 @@ async fn status(application: &Remote<Access>, json: bool) -> anyhow::Result<()> 
     }
     output::line(&format!("home       {}\nmodel      {}", snapshot.home, describe(&snapshot.model)));
     output::line(&output::memory(&snapshot.memory));
+    if let Some(plan) = &snapshot.governor.plan {
+        output::line(&format!("precision  {}", plan.choice));
+    }
+    if let Some(stand_in) = &snapshot.governor.stand_in {
+        output::line(&format!("stand-in   {stand_in}"));
+    }
+    for event in snapshot.governor.events.iter().take(3) {
+        output::line(&format!("governor   {:.0} s ago: {}", event.age_seconds, event.reason));
+    }
     for folder in &snapshot.index.folders {
         let (files, chunks, skipped) = (folder.files, folder.chunks, folder.skipped);
         output::line(&format!("indexed    {}: {files} files, {chunks} passages, {skipped} skipped", folder.path));

@@ -17,7 +17,7 @@ pub(crate) fn run(command: &Env, as_json: bool) -> anyhow::Result<()> {
         Env::Lint { file } => show_findings(&read(file)?, as_json),
         Env::Show { file } => show(&read(file)?, as_json),
         Env::Fix { file, dry_run } => fix(&read(file)?, *dry_run, as_json),
-        Env::Use { .. } | Env::Status => unreachable!("the owner carries it out. This is a bug."),
+        Env::Use { .. } | Env::Status | Env::Remote { .. } => unreachable!("the owner carries it out. This is a bug."),
         Env::Table => {
             output::line(embedbar_settings::variables_table().trim_end());
             Ok(())

@@ -44,7 +44,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Converter => converter::run(),
         Command::Probe(probe) => probe::run(&probe),
         Command::Inspect { path } => inspect::run(&path, arguments.json),
-        Command::Env { command } if !matches!(command, Env::Use { .. } | Env::Status) => {
+        Command::Env { command } if !matches!(command, Env::Use { .. } | Env::Status | Env::Remote { .. }) => {
             env::run(&command, arguments.json)
         }
         Command::Plan(wanted) => plan::run(&wanted, arguments.home, arguments.json),

@@ -101,6 +101,8 @@ commands! {
     approve_env(EnvApproval) -> EnvState;
     /// Mends one finding in the followed `.env`; no other byte of it changes.
     mend_env(EnvMend) -> EnvState;
+    /// Allows or refuses the server on the network that the followed `.env` names; nothing is sent to it before.
+    allow_remote(RemoteAnswer) -> Empty;
     /// A fresh reading of the machine's memory.
     memory(Empty) -> MemoryReading;
     /// Who holds memory on this machine, and the room on the home's disk.

@@ -96,6 +96,8 @@ pub enum BackendName {
     CoreMl,
     /// A Core ML package where there is no Core ML.
     CoreMlInterpreted,
+    /// A server on the network.
+    Remote,
 }
 
 impl std::fmt::Display for BackendName {
@@ -105,6 +107,7 @@ impl std::fmt::Display for BackendName {
             Self::CandleMetal => "candle, Metal",
             Self::CoreMl => "Core ML",
             Self::CoreMlInterpreted => "Core ML (interpreted, slow)",
+            Self::Remote => "a server on the network",
         })
     }
 }
@@ -151,7 +154,7 @@ pub enum ModelState {
         dims: usize,
         /// What runs it.
         backend: BackendName,
-        /// The most tokens it reads of a text.
+        /// The most tokens it reads of a text; 0 where that is not known, as of a server on the network.
         max_tokens: usize,
         /// The worker's process id.
         worker_pid: u32,
@@ -738,6 +741,46 @@ pub struct CleanupReceipt {
     pub after: MemoryReading,
 }
 
+// ---------------------------------------------------------------- the remote endpoint
+
+/// A server on the network that may embed for this machine, where the followed `.env` names one.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct RemoteStatus {
+    /// Its host, with the port where there is one.
+    pub host: String,
+    /// The model's name there.
+    pub model: String,
+    /// What leaves this machine; a sentence.
+    pub what_leaves: String,
+    /// Whether a person has allowed it.
+    pub consent: RemoteConsent,
+    /// How far its vectors agree with the local model's on a set of sentences, once that was measured; a sentence.
+    pub agreement: Option<String>,
+}
+
+/// What a person has said to a remote endpoint.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoteConsent {
+    /// Nothing yet: nothing is sent.
+    Unasked,
+    /// It may be used.
+    Granted,
+    /// It may not be used.
+    Refused,
+}
+
+/// A person's word for a remote endpoint.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct RemoteAnswer {
+    /// [`RemoteStatus::host`], as it was shown.
+    pub host: String,
+    /// [`RemoteStatus::model`], as it was shown.
+    pub model: String,
+    /// Whether it may be used.
+    pub allow: bool,
+}
+
 // ---------------------------------------------------------------- plan and governor
 
 /// The plan for the model that is wanted.
@@ -886,6 +929,9 @@ pub struct Snapshot {
     /// What the governor thinks and did.
     #[serde(default)]
     pub governor: GovernorStatus,
+    /// The server on the network that the followed `.env` names.
+    #[serde(default)]
+    pub remote: Option<RemoteStatus>,
 }
 
 /// Whether bulk work is to be paused.

@@ -7,7 +7,6 @@
 //! - the state that others see ([`ModelState`]) is derived from what the actor holds, never set beside it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use embedbar_contract::{Failure, FailureCode, Generation, ModelState, PromptKind, RecipeName, Timing, Truncation};
-use embedbar_wire::worker::{BatchSize, Embed};
+use embedbar_wire::worker::{BatchSize, Embed, Source};
 
 use crate::process::Spawn;
 use crate::queue::{Lane, Pending, Queue};
@@ -39,8 +38,8 @@ const UNKNOWN_LOAD: Duration = Duration::from_secs(10);
 pub struct Target {
     /// The id that generations carry.
     pub id: String,
-    /// A `.gguf` file or a model folder.
-    pub path: PathBuf,
+    /// What it is opened from.
+    pub source: Source,
 }
 
 /// How patient the lifecycle is.
@@ -627,7 +626,7 @@ impl Actor {
 
     fn start(&mut self, wanted: Wanted, back_to: Option<Target>) {
         let target = wanted.target.clone();
-        tracing::info!(model = target.id, path = %target.path.display(), "starting a worker");
+        tracing::info!(model = target.id, source = %target.source, "starting a worker");
         let (spawn, options, in_background) = (self.spawn.clone(), self.options.clone(), self.serves());
         let future = Box::pin(async move { Worker::start(spawn.as_ref(), target, in_background, &options).await });
         self.coming = Coming::Starting { future, wanted, since: Instant::now(), back_to };

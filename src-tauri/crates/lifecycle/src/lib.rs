@@ -19,5 +19,6 @@ mod queue;
 mod worker;
 
 pub use actor::{Answer, Lifecycle, Manner, Options, Running, Target};
+pub use embedbar_wire::worker::{RemoteSource, Source};
 pub use process::{Environment, Process, Spawn, Spawned, WorkerProgram};
 pub use queue::Lane;

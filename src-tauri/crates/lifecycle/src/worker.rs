@@ -69,7 +69,7 @@ impl Worker {
                 FromWorker::Hello(hello) => hello.check(Role::Worker).map_err(ExchangeError::Refused)?,
                 other => return Err(unexpected(&other)),
             }
-            let load = Load { model: target.id.clone(), path: target.path.clone(), in_background };
+            let load = Load { model: target.id.clone(), source: target.source.clone(), in_background };
             say(&mut stream, ToWorker::Load(load)).await?;
             let loaded = match hear(&mut stream).await?.header {
                 FromWorker::Loaded(loaded) => loaded,
@@ -98,7 +98,7 @@ impl Worker {
                 let end = timeout(FAREWELL, process.ended()).await.unwrap_or(how);
                 Failure::new(
                     FailureCode::WorkerFailed,
-                    format!("the worker died while it loaded `{}` from `{}` ({end})", target.id, target.path.display()),
+                    format!("the worker died while it loaded `{}` from `{}` ({end})", target.id, target.source),
                 )
                 .hint("If the system killed it for memory, close something large or choose a smaller model; the log has more.")
             }

@@ -2,14 +2,13 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use embedbar_contract::{BackendName, Failure, FailureCode, Generation, ModelState, Precision, PromptKind, RecipeName};
-use embedbar_lifecycle::{Lane, Lifecycle, Manner, Options, Process, Spawn, Spawned, Target};
+use embedbar_lifecycle::{Lane, Lifecycle, Manner, Options, Process, Source, Spawn, Spawned, Target};
 use embedbar_wire::frame::floats_to_bytes;
 use embedbar_wire::worker::{Embed, Embedded, FromWorker, Loaded, ToWorker};
 use embedbar_wire::{Frame, Hello, Role};
@@ -185,7 +184,7 @@ fn vector(text: &str) -> [f32; 2] {
 }
 
 fn target(id: &str) -> Target {
-    Target { id: id.into(), path: PathBuf::from("/models/x.gguf") }
+    Target { id: id.into(), source: Source::File("/models/x.gguf".into()) }
 }
 
 fn lifecycle(habits: &[Habit], work_ms: u64) -> (Lifecycle, Arc<Log>) {

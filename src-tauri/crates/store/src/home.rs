@@ -104,6 +104,11 @@ impl Home {
         self.root.join("history.json")
     }
 
+    /// Which servers on the network a person has allowed.
+    pub fn consents(&self) -> PathBuf {
+        self.root.join("consents.json")
+    }
+
     /// The browser's token.
     pub fn token(&self) -> PathBuf {
         self.root.join("token")

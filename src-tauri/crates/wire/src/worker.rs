@@ -46,11 +46,41 @@ pub enum FromWorker {
 pub struct Load {
     /// The id that generations carry.
     pub model: String,
-    /// A `.gguf` file, or a folder with `model.safetensors` and its configuration.
-    pub path: PathBuf,
+    /// What it is opened from.
+    pub source: Source,
     /// Whether another worker answers meanwhile and is not to be disturbed.
     #[serde(default)]
     pub in_background: bool,
+}
+
+/// What a model is opened from.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A `.gguf` file, a package, or a folder with `model.safetensors` and its configuration.
+    File(PathBuf),
+    /// A server on the network.
+    Remote(RemoteSource),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(formatter),
+            Self::Remote(_) => formatter.write_str("a server on the network"),
+        }
+    }
+}
+
+/// An endpoint of `embedbar-remote` as JSON. It holds the key, so it is never shown.
+#[derive(Clone, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct RemoteSource(pub String);
+
+impl std::fmt::Debug for RemoteSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("RemoteSource")
+    }
 }
 
 /// Texts to embed.

@@ -1,10 +1,12 @@
-//! The child process that holds one model.
+//! The child process that holds one model, or the connection to one.
 //!
 //! [`run`] speaks the worker's half of [`embedbar_wire::worker`] until its owner is gone. Reading the socket has a thread of its
 //! own, so that the end of the owner is noticed within moments even in the middle of a forward pass; the process then ends
 //! without further ado, because the system takes memory back faster than any destructor.
 //!
 //! What is not here: anything about queues, retries or which model to load.
+
+mod holding;
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
@@ -15,8 +17,10 @@ use std::thread;
 use embedbar_contract::{Failure, FailureCode};
 use embedbar_engine::Engine;
 use embedbar_wire::frame::floats_to_bytes;
-use embedbar_wire::worker::{BatchSize, Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
+use embedbar_wire::worker::{Embed, FromWorker, Load, Source, ToWorker};
 use embedbar_wire::{Frame, FrameError, Hello, Role};
+
+use crate::holding::{Answer, Holding};
 
 /// Opens the model at a path under an id.
 pub type Open = fn(&str, &Path) -> Result<Engine, Failure>;
@@ -40,9 +44,9 @@ pub fn run(mut socket: UnixStream, open: Open) -> Result<(), Failure> {
         .name("socket".to_owned())
         .spawn(move || read_until_the_owner_is_gone(&mut input, &sender))
         .map_err(|error| Failure::internal(format!("a thread cannot be started: {error}")))?;
-    let mut model = None;
+    let mut holding = None;
     for request in requests {
-        answer(&mut model, open, request).write(&mut socket).map_err(|error| broken(&error))?;
+        answer(&mut holding, open, request).write(&mut socket).map_err(|error| broken(&error))?;
     }
     Ok(())
 }
@@ -64,22 +68,13 @@ fn read_until_the_owner_is_gone(input: &mut BufReader<UnixStream>, requests: &mp
     }
 }
 
-fn answer(model: &mut Option<Engine>, open: Open, request: ToWorker) -> Frame<FromWorker> {
+fn answer(holding: &mut Option<Holding>, open: Open, request: ToWorker) -> Frame<FromWorker> {
     match request {
         ToWorker::Load(load) => match load_by(open, &load) {
-            Ok(engine) => {
-                let loaded = Loaded {
-                    generation: engine.generation(engine.own_recipe()),
-                    dims: engine.dims(),
-                    max_tokens: engine.max_tokens(),
-                    backend: engine.backend(),
-                };
-                *model = Some(engine);
-                FromWorker::Loaded(loaded).into()
-            }
+            Ok(loaded) => FromWorker::Loaded(holding.insert(loaded).loaded()).into(),
             Err(failure) => FromWorker::Failed(failure).into(),
         },
-        ToWorker::Embed(request) => embed(model.as_mut(), &request).unwrap_or_else(|failure| {
+        ToWorker::Embed(request) => embed(holding.as_mut(), &request).unwrap_or_else(|failure| {
             tracing::warn!(%failure, "texts could not be embedded");
             FromWorker::Failed(failure).into()
         }),
@@ -91,45 +86,39 @@ fn answer(model: &mut Option<Engine>, open: Open, request: ToWorker) -> Frame<Fr
     }
 }
 
-fn load_by(open: Open, load: &Load) -> Result<Engine, Failure> {
-    tracing::info!(model = load.model, path = %load.path.display(), "loading");
-    let engine = if load.in_background {
-        // A thread of its own, because a thread that has stepped back may not come forward again. Those that compute with it
-        // later are started by other threads.
-        let opened = thread::scope(|scope| {
-            let loader = thread::Builder::new().name("loader".to_owned()).spawn_scoped(scope, || {
-                embedbar_memory::step_back();
-                open(&load.model, &load.path)
-            });
-            loader.map(thread::ScopedJoinHandle::join)
-        });
-        match opened {
-            Ok(Ok(opened)) => opened?,
-            Ok(Err(_)) => return Err(Failure::internal(format!("loading `{}` panicked", load.model))),
-            Err(error) => return Err(Failure::internal(format!("a thread cannot be started: {error}"))),
-        }
-    } else {
-        open(&load.model, &load.path)?
+fn load_by(open: Open, load: &Load) -> Result<Holding, Failure> {
+    let Load { model, source, in_background } = load;
+    tracing::info!(model, %source, "loading");
+    let path = match source {
+        Source::File(path) => path,
+        Source::Remote(source) => return Holding::connect(source),
     };
+    let engine = if *in_background { open_in_background(open, model, path)? } else { open(model, path)? };
     tracing::info!(dims = engine.dims(), backend = %engine.backend(), "loaded");
-    Ok(engine)
+    Ok(Holding::Model(Box::new(engine)))
 }
 
-fn embed(model: Option<&mut Engine>, request: &Embed) -> Result<Frame<FromWorker>, Failure> {
-    let engine = model.ok_or_else(|| Failure::internal("texts came before a model"))?;
-    engine.divide_batches(match request.batches {
-        BatchSize::Full => 1,
-        BatchSize::Quarter => 4,
+/// Opens a model on a thread of its own, because a thread that has stepped back may not come forward again. Those that compute
+/// with the model later are started by other threads.
+fn open_in_background(open: Open, model: &str, path: &Path) -> Result<Engine, Failure> {
+    let opened = thread::scope(|scope| {
+        let loader = thread::Builder::new().name("loader".to_owned()).spawn_scoped(scope, || {
+            embedbar_memory::step_back();
+            open(model, path)
+        });
+        loader.map(thread::ScopedJoinHandle::join)
     });
-    let batch = engine.embed(&request.texts, request.prompt, request.recipe)?;
-    let embedded = Embedded {
-        tokens: batch.tokens,
-        truncated: batch.truncated,
-        generation: engine.generation(request.recipe),
-        tokenize_ms: batch.tokenize_ms,
-        forward_ms: batch.forward_ms,
-    };
-    Ok(Frame { header: FromWorker::Embedded(embedded), payload: floats_to_bytes(&batch.vectors.concat()) })
+    match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(_)) => Err(Failure::internal(format!("loading `{model}` panicked"))),
+        Err(error) => Err(Failure::internal(format!("a thread cannot be started: {error}"))),
+    }
+}
+
+fn embed(holding: Option<&mut Holding>, request: &Embed) -> Result<Frame<FromWorker>, Failure> {
+    let holding = holding.ok_or_else(|| Failure::internal("texts came before a model"))?;
+    let Answer { vectors, embedded } = holding.embed(request)?;
+    Ok(Frame { header: FromWorker::Embedded(embedded), payload: floats_to_bytes(&vectors.concat()) })
 }
 
 fn broken(error: &FrameError) -> Failure {

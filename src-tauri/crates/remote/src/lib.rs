@@ -19,6 +19,7 @@
 mod agreement;
 mod answer;
 mod consent;
+mod embedder;
 mod endpoint;
 mod error;
 mod key;
@@ -28,6 +29,7 @@ mod said;
 pub use agreement::{Agreement, NotComparable, THRESHOLD, agrees};
 pub use answer::AnswerFault;
 pub use consent::{ConsentError, Consents, Given, Question, Standing};
+pub use embedder::{RemoteBatch, RemoteEmbedder};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::RemoteError;
 pub use key::Key;

@@ -3,7 +3,7 @@
 /**
  * Which programme of arithmetic runs the model.
  */
-export type BackendName = "candle_cpu" | "candle_metal" | "core_ml" | "core_ml_interpreted";
+export type BackendName = "candle_cpu" | "candle_metal" | "core_ml" | "core_ml_interpreted" | "remote";
 
 /**
  * One thing that a clean-up did.
@@ -30,6 +30,10 @@ dry_run: boolean,
  * Item by item.
  */
 items: Array<CleanupItem>, 
+/**
+ * What was removed from the disk, which is no memory.
+ */
+disk: Array<CleanupItem>, 
 /**
  * The reading before.
  */
@@ -86,7 +90,12 @@ format: ConvertFormat,
  * The absolute path of the file or package to make; `None` for a folder of its own among the home's models, whose name
  * is made of the source, the precision and the format. What is there is replaced once the new one is complete.
  */
-target: string | null, };
+target: string | null, 
+/**
+ * Makes room first: accepts these offers ([`NeighbourOffer::id`]) and cleans up. Containers that were stopped are started
+ * again when the job has ended, however it ended.
+ */
+make_room: Array<string> | null, };
 
 /**
  * The oldest macOS that opens a package. Newer ones open it too.
@@ -738,7 +747,7 @@ dims: number,
  */
 backend: BackendName, 
 /**
- * The most tokens it reads of a text.
+ * The most tokens it reads of a text; 0 where that is not known, as of a server on the network.
  */
 max_tokens: number, 
 /**
@@ -770,6 +779,109 @@ export type Models = {
  * The bundled one first.
  */
 models: Array<ModelInfo>, };
+
+/**
+ * Something that another program would give back if it were asked.
+ */
+export type NeighbourOffer = { 
+/**
+ * For [`OfferChoice`].
+ */
+id: string, 
+/**
+ * Who holds it.
+ */
+program: string, 
+/**
+ * The container's or the model's name.
+ */
+name: string, 
+/**
+ * More about it, such as the container's image; may be empty.
+ */
+detail: string, 
+/**
+ * How much the program says that it holds.
+ */
+bytes: number | null, 
+/**
+ * What accepting it does; a sentence without a period.
+ */
+action: string, 
+/**
+ * Which kind of thing that is.
+ */
+kind: OfferKind, };
+
+/**
+ * Offers that a person accepts.
+ */
+export type OfferChoice = { 
+/**
+ * Of [`NeighbourOffer::id`].
+ */
+ids: Array<string>, };
+
+/**
+ * What accepting an offer does.
+ */
+export type OfferKind = "unload" | "stop";
+
+/**
+ * What came of one offer, or of starting one container again.
+ */
+export type OfferOutcome = { 
+/**
+ * The container's or the model's name.
+ */
+name: string, 
+/**
+ * Whether nothing is left to be done.
+ */
+done: boolean, 
+/**
+ * What happened; a sentence.
+ */
+sentence: string, };
+
+/**
+ * What came of some offers, and what that gained.
+ */
+export type OfferReceipt = { 
+/**
+ * One by one.
+ */
+outcomes: Array<OfferOutcome>, 
+/**
+ * What is available now and was not before, measured two seconds later. It may well be nothing: Docker Desktop often keeps
+ * what its containers held.
+ */
+gained_bytes: number | null, 
+/**
+ * The reading before.
+ */
+before: MemoryReading, 
+/**
+ * The reading after.
+ */
+after: MemoryReading, };
+
+/**
+ * What other programs would give back.
+ */
+export type Offers = { 
+/**
+ * What can be asked for, the largest first.
+ */
+offers: Array<NeighbourOffer>, 
+/**
+ * What cannot, and what a person could do; sentences.
+ */
+notes: Array<string>, 
+/**
+ * Containers that Embedbar has stopped and will start again, by name.
+ */
+stopped: Array<string>, };
 
 /**
  * A file to open with the person's own program.
@@ -936,6 +1048,53 @@ generation: Generation | null, };
 export type RecipeName = "native" | "papr";
 
 /**
+ * A person's word for a remote endpoint.
+ */
+export type RemoteAnswer = { 
+/**
+ * [`RemoteStatus::host`], as it was shown.
+ */
+host: string, 
+/**
+ * [`RemoteStatus::model`], as it was shown.
+ */
+model: string, 
+/**
+ * Whether it may be used.
+ */
+allow: boolean, };
+
+/**
+ * What a person has said to a remote endpoint.
+ */
+export type RemoteConsent = "unasked" | "granted" | "refused";
+
+/**
+ * A server on the network that may embed for this machine, where the followed `.env` names one.
+ */
+export type RemoteStatus = { 
+/**
+ * Its host, with the port where there is one.
+ */
+host: string, 
+/**
+ * The model's name there.
+ */
+model: string, 
+/**
+ * What leaves this machine; a sentence.
+ */
+what_leaves: string, 
+/**
+ * Whether a person has allowed it.
+ */
+consent: RemoteConsent, 
+/**
+ * How far its vectors agree with the local model's on a set of sentences, once that was measured; a sentence.
+ */
+agreement: string | null, };
+
+/**
  * A search of the index.
  */
 export type SearchRequest = { 
@@ -1045,7 +1204,11 @@ env: EnvStatus | null,
 /**
  * What the governor thinks and did.
  */
-governor: GovernorStatus, };
+governor: GovernorStatus, 
+/**
+ * The server on the network that the followed `.env` names.
+ */
+remote: RemoteStatus | null, };
 
 /**
  * Where the time of one request went.
@@ -1113,6 +1276,8 @@ export interface Commands {
   approve_env: { params: EnvApproval; reply: EnvState };
   /** Mends one finding in the followed `.env`; no other byte of it changes. */
   mend_env: { params: EnvMend; reply: EnvState };
+  /** Allows or refuses the server on the network that the followed `.env` names; nothing is sent to it before. */
+  allow_remote: { params: RemoteAnswer; reply: Empty };
   /** A fresh reading of the machine's memory. */
   memory: { params: Empty; reply: MemoryReading };
   /** Who holds memory on this machine, and the room on the home's disk. */
@@ -1121,4 +1286,10 @@ export interface Commands {
   memory_history: { params: Empty; reply: MemoryHistory };
   /** Gives back what can honestly be given back, with a receipt. */
   cleanup: { params: CleanupRequest; reply: CleanupReceipt };
+  /** What other programs hold and would give back, within a second. */
+  offers: { params: Empty; reply: Offers };
+  /** Accepts offers; containers that are stopped are started again by `start_again`, or at the next start. */
+  accept_offers: { params: OfferChoice; reply: OfferReceipt };
+  /** Starts the containers again that Embedbar has stopped, and no others. */
+  start_again: { params: Empty; reply: OfferReceipt };
 }

@@ -1,5 +1,5 @@
 /** The contract's names in words. */
-import type { BackendName, EnvSeverity, FoundBy, Precision, Pressure } from '../contract/contract';
+import type { BackendName, EnvSeverity, FoundBy, GovernorMeasure, Precision, Pressure, RemoteConsent } from '../contract/contract';
 import { UNKNOWN } from './format';
 
 export const PRECISION: Record<Precision, string> = { fp32: 'FP32', fp16: 'FP16', int8: 'INT8', '4bit': '4-bit' };
@@ -15,6 +15,17 @@ export const BACKEND: Record<BackendName, string> = {
 export const FOUND_BY: Record<FoundBy, string> = { words: 'words', meaning: 'meaning', both: 'words + meaning' };
 
 export const SEVERITY: Record<EnvSeverity, string> = { note: 'Note', warning: 'Warning', error: 'Error' };
+
+export const MEASURE: Record<GovernorMeasure, string> = {
+  unload: 'Unloaded',
+  batch: 'Batches',
+  step_down: 'Stepped down',
+  step_up: 'Stepped up',
+  recycle: 'Replaced the worker',
+  tell: 'Nothing more to do',
+};
+
+export const CONSENT: Record<RemoteConsent, string> = { unasked: 'Asks', granted: 'Allowed', refused: 'Refused' };
 
 const PRESSURE: Record<Pressure, string> = { normal: 'Normal', warn: 'Warning', critical: 'Critical' };
 

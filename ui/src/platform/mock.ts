@@ -2,7 +2,7 @@
  * Sample data without an application behind it: for tests of the views and for looking at them (`?mock=SCENARIO`). Everything
  * is made up and the same each time; views that show it say so.
  */
-import type { Commands, EnvFinding, EnvStatus, Failure, Hit, Job, JobState, MemoryPoint, ModelState, Pressure, QueryRecord, Snapshot } from '../contract/contract';
+import type { Commands, EnvFinding, EnvStatus, Failure, Hit, Job, JobState, MemoryPoint, ModelState, PlanStatus, Pressure, QueryRecord, Snapshot } from '../contract/contract';
 import type { Connection, Method, Params, Platform, Reply, Watcher } from './types';
 
 const GIB = 1024 ** 3;
@@ -133,6 +133,20 @@ export function conversion(id: number, changes: Partial<Job> = {}): Job {
   };
 }
 
+export const SAMPLE_PLAN: PlanStatus = {
+  model: 'all-MiniLM-L6-v2',
+  wish: 'the precision follows the memory',
+  candidates: [
+    { candidate: 'all-MiniLM-L6-v2 INT8, CPU', sentence: 'INT8, CPU: needs 100.0 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits', ready: true, fits: true, chosen: true, active: true },
+    { candidate: 'all-MiniLM-L6-v2 FP16, CPU', sentence: 'FP16, CPU: needs 119.9 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits; it is not ready and can be made in about 4 s with 46.2 MB of the disk', ready: false, fits: true, chosen: false, active: false },
+    { candidate: 'all-MiniLM-L6-v2 FP32, CPU', sentence: 'FP32, CPU: not used: the exact mode is used where it is asked for', ready: false, fits: false, chosen: false, active: false },
+  ],
+  choice: 'INT8, CPU: needs 100.0 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits',
+  warns: false,
+  worth_making: null,
+  shortage: null,
+};
+
 /** A calm machine with two folders and some queries. */
 export function sampleSnapshot(): Snapshot {
   return {
@@ -150,6 +164,8 @@ export function sampleSnapshot(): Snapshot {
       own_bytes: 64 * MIB,
       worker_bytes: 118 * MIB,
       worker_resident_bytes: 141 * MIB,
+      worker_page_in_bytes_per_second: 0,
+      simulated: null,
     },
     jobs: [job(7, { state: 'running' }, '/Users/ada/Documents/handbook', 312, 840, '/Users/ada/Documents/handbook/team/onboarding/2026-laptops-and-accounts.md')],
     queries: [
@@ -171,6 +187,8 @@ export function sampleSnapshot(): Snapshot {
     },
     waiting: 0,
     env: null,
+    governor: { plan: SAMPLE_PLAN, events: [], small_batches: false, stand_in: null },
+    remote: null,
   };
 }
 
@@ -186,6 +204,8 @@ export function nothingRead(): Snapshot['memory'] {
     own_bytes: null,
     worker_bytes: null,
     worker_resident_bytes: null,
+    worker_page_in_bytes_per_second: null,
+    simulated: null,
   };
 }
 
@@ -313,6 +333,21 @@ export class MockPlatform implements Platform {
       ],
     }),
     activate: () => this.snapshot.model,
+    allow_remote: () => ({}),
+    offers: () => ({
+      offers: [
+        { id: 'docker:1', program: 'Docker', name: 'postgres', detail: 'postgres:17', bytes: 410 * MIB, action: 'Stop the container postgres, which is started again afterwards', kind: 'stop' },
+      ],
+      notes: [],
+      stopped: [],
+    }),
+    accept_offers: () => ({
+      outcomes: [{ name: 'postgres', done: true, sentence: 'It gave its memory back.' }],
+      gained_bytes: 0,
+      before: this.snapshot.memory,
+      after: this.snapshot.memory,
+    }),
+    start_again: () => ({ outcomes: [], gained_bytes: 0, before: this.snapshot.memory, after: this.snapshot.memory }),
     env: () => ({ env: this.snapshot.env }),
     follow: ({ path }) => {
       const file = path === null || path.endsWith('/.env') ? path : `${path}/.env`;
@@ -350,6 +385,7 @@ export class MockPlatform implements Platform {
           { action: 'closed the caches of the index', freed_bytes: 14 * MIB },
           { action: 'gave back free pages of the allocator', freed_bytes: null },
         ],
+        disk: [],
         before,
         after,
       };

@@ -24,6 +24,7 @@ use crate::embedder::BulkEmbedder;
 use crate::following::{self, Following};
 use crate::governing::{Decision, Governing, Order, Wanted, What};
 use crate::jobs::Jobs;
+use crate::neighbours::Others;
 use crate::observer::{Gauge, observe, worker_pid};
 use crate::owner;
 use crate::queries::Queries;
@@ -64,6 +65,7 @@ pub struct App {
     pub(crate) governing: Arc<Governing>,
     pub(crate) environment: Environment,
     pub(crate) remote: RemoteEndpoint,
+    pub(crate) others: Others,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) changed: Arc<Notify>,
@@ -103,6 +105,7 @@ impl App {
         let governing = Arc::new(Governing::new(world, remembered, wanted));
         let environment = Environment::default();
         let remote = RemoteEndpoint::open(&home)?;
+        let others = Others::new(&home);
         let followed = match &options.model {
             None if options.stay => {
                 following.model_at_start(&library, &gauge.read(None), &governing, &environment, &remote)
@@ -144,6 +147,7 @@ impl App {
             governing,
             environment,
             remote,
+            others,
             following,
             library,
             lifecycle,
@@ -167,6 +171,8 @@ impl App {
                 tokio::time::sleep(SECOND_SWEEP).await;
                 drop(tokio::task::spawn_blocking(move || conversion::sweep(&models)).await);
             });
+            let others = app.clone();
+            tokio::spawn(async move { others.others.recover().await });
             app.following.start()?;
             tokio::spawn(following::follow(Arc::downgrade(&app), events));
             let (lifecycle, weak) = (app.lifecycle.clone(), Arc::downgrade(&app));

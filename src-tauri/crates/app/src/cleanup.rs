@@ -1,13 +1,19 @@
 //! Gives back what can honestly be given back, and measures what that was.
 //!
-//! Only what is ours: the worker of an idle model, and memory that the allocators hold without using it. Nothing is evicted from
-//! other programs, no cache of the system is dropped, no file is touched.
+//! Only what is ours: the worker of an idle model, memory that the allocators hold without using it, what the system keeps of our
+//! model files, and (on the disk, listed apart) what broken-off conversions have left. Nothing is evicted from other programs, no
+//! other cache of the system is dropped, no file that a person made is touched. What other programs would give back if they were
+//! asked is in [`crate::neighbours`].
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use embedbar_contract::{CleanupItem, CleanupReceipt, ModelState};
 
+use embedbar_store::bytes_below;
+
 use crate::app::App;
+use crate::conversion;
 use crate::observer::worker_pid;
 
 /// The system's own figures are up to a second old.
@@ -18,6 +24,7 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
     let before = app.gauge.read(worker_pid(&state));
     let idle = app.lifecycle.waiting() == 0 && !app.jobs.indexing();
     let mut items = Vec::new();
+    let loaded = matches!(state, ModelState::Ready { .. });
     if let ModelState::Ready { generation, .. } = &state {
         let name = format!("{} {}", generation.model, generation.precision);
         if idle {
@@ -27,25 +34,49 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
         }
     }
     items.push(item("Return unused memory of Embedbar's own allocator".to_owned()));
-    if dry_run {
-        return CleanupReceipt { dry_run, items, after: before.clone(), before };
+    let cached = cfg!(target_os = "linux") && idle;
+    if cached {
+        items.push(item("Drop what the system keeps of our model files, which counts as available anyway".to_owned()));
     }
-    if items.len() == 2 {
+    let mut disk = vec![item("Remove what broken-off conversions have left".to_owned())];
+    if dry_run {
+        return CleanupReceipt { dry_run, items, disk, after: before.clone(), before };
+    }
+    let mut freed = items.iter_mut().map(|item| &mut item.freed_bytes);
+    let worker = (loaded).then(|| freed.next()).flatten();
+    let (own, files) = (freed.next(), freed.next());
+    if loaded {
         // A worker that has become busy meanwhile is left alone; the receipt then shows that nothing was gained.
         let _done = if idle { app.lifecycle.unload().await } else { app.lifecycle.trim().await };
     }
     embedbar_memory::release_unused();
+    if let Some(files) = files.filter(|_| cached) {
+        let models: Vec<PathBuf> = app.library.models().into_iter().map(|model| model.path).collect();
+        let dropping = tokio::task::spawn_blocking(move || {
+            models.iter().map(|path| embedbar_memory::drop_cached(path)).collect::<Option<Vec<u64>>>()
+        });
+        *files = dropping.await.ok().flatten().map(|dropped| dropped.iter().sum());
+    }
+    if let Some(left) = disk.first_mut() {
+        let models = app.home.models();
+        let sweeping = tokio::task::spawn_blocking(move || {
+            let before = bytes_below(&models);
+            conversion::sweep(&models);
+            before.saturating_sub(bytes_below(&models))
+        });
+        left.freed_bytes = sweeping.await.ok();
+    }
     tokio::time::sleep(SETTLE).await;
     let after = app.gauge.read(worker_pid(&app.lifecycle.state().borrow()));
-    if let [worker, _] = items.as_mut_slice() {
-        worker.freed_bytes = before.worker_bytes.map(|bytes| bytes.saturating_sub(after.worker_bytes.unwrap_or(0)));
+    if let Some(worker) = worker {
+        *worker = before.worker_bytes.map(|bytes| bytes.saturating_sub(after.worker_bytes.unwrap_or(0)));
     }
-    if let (Some(own), Some(was), Some(is)) = (items.last_mut(), before.own_bytes, after.own_bytes) {
-        own.freed_bytes = Some(was.saturating_sub(is));
+    if let (Some(own), Some(was), Some(is)) = (own, before.own_bytes, after.own_bytes) {
+        *own = Some(was.saturating_sub(is));
     }
     app.changed.notify_one();
-    tracing::info!(?items, "cleaned up");
-    CleanupReceipt { dry_run, items, before, after }
+    tracing::info!(?items, ?disk, "cleaned up");
+    CleanupReceipt { dry_run, items, disk, before, after }
 }
 
 fn item(action: String) -> CleanupItem {

@@ -7,8 +7,9 @@ use embedbar_catalog::Catalogue;
 use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvApproval,
     EnvChoice, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId,
-    MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OpenRequest,
-    PauseRequest, Precision, PromptKind, QueryKind, RecipeName, RemoteAnswer, SearchRequest, SearchResults, Snapshot,
+    MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OfferChoice,
+    OfferReceipt, Offers, OpenRequest, PauseRequest, Precision, PromptKind, QueryKind, RecipeName, RemoteAnswer,
+    SearchRequest, SearchResults, Snapshot,
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
@@ -19,10 +20,11 @@ use crate::cleanup;
 use crate::conversion::Conversion;
 use crate::governing::Wanted;
 use crate::installed::precision_of;
+use crate::neighbours;
 use crate::queries::Cost;
 
 /// When a program may ask again for a model that something smaller stands in for: the governor waits for minutes of calm.
-const STAND_IN_FOR: Duration = Duration::from_secs(60);
+const STAND_IN_FOR: Duration = Duration::from_mins(1);
 /// When a program may ask again for a model that is being replaced.
 const SWAP_FOR: Duration = Duration::from_secs(2);
 
@@ -153,7 +155,18 @@ impl Commands for App {
 
     async fn convert(&self, request: ConvertRequest) -> Result<Job, Failure> {
         let models = self.home.models();
-        self.jobs.convert(blocking(move || Conversion::check(&request, &models)).await??)
+        let room = request.make_room.clone();
+        let conversion = blocking(move || Conversion::check(&request, &models)).await??;
+        if let Some(ids) = &room {
+            // Stop, clean up, convert, start again: the list of what was stopped is on the disk before anything stops.
+            neighbours::accept(self, &OfferChoice { ids: ids.clone() }).await?;
+            cleanup::run(self, false).await;
+        }
+        let job = self.jobs.convert(conversion)?;
+        if room.is_some() {
+            self.others.start_again_after(self.snapshots(), job.id);
+        }
+        Ok(job)
     }
 
     async fn cancel(&self, id: JobId) -> Result<Empty, Failure> {
@@ -253,6 +266,18 @@ impl Commands for App {
 
     async fn cleanup(&self, request: CleanupRequest) -> Result<CleanupReceipt, Failure> {
         Ok(cleanup::run(self, request.dry_run).await)
+    }
+
+    async fn offers(&self, _: Empty) -> Result<Offers, Failure> {
+        self.others.survey().await
+    }
+
+    async fn accept_offers(&self, choice: OfferChoice) -> Result<OfferReceipt, Failure> {
+        neighbours::accept(self, &choice).await
+    }
+
+    async fn start_again(&self, _: Empty) -> Result<OfferReceipt, Failure> {
+        neighbours::start_again(self).await
     }
 }
 

@@ -168,7 +168,7 @@ mod tests {
 
     fn request(source: &Path, format: ConvertFormat) -> ConvertRequest {
         let source = source.display().to_string();
-        ConvertRequest { source, precision: ConvertPrecision::Int8, format, target: None }
+        ConvertRequest { source, precision: ConvertPrecision::Int8, format, target: None, make_room: None }
     }
 
     const PAPR: ConvertFormat = ConvertFormat::Mlpackage { system: ConvertSystem::Macos15, recipe: RecipeName::Papr };

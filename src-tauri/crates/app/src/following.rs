@@ -82,7 +82,7 @@ impl Following {
         match governing.follow(&settings, library, reading, &ModelState::Idle, remote) {
             Outcome::Activate(model, warning) => {
                 let effect = format!("`{}` is the model that Embedbar began with.", model.id);
-                inner.status.as_mut()?.effect = with_warning(effect, warning.as_deref());
+                inner.status.as_mut()?.effect = with_warning(&effect, warning.as_deref());
                 Some(model)
             }
             // The watcher's first look connects.
@@ -297,8 +297,8 @@ fn pass_on(settings: &Settings, environment: &Environment) {
     }
 }
 
-fn with_warning(effect: String, warning: Option<&str>) -> String {
-    warning.map_or(effect.clone(), |warning| format!("{effect} Warning: {warning}."))
+fn with_warning(effect: &str, warning: Option<&str>) -> String {
+    warning.map_or_else(|| effect.to_owned(), |warning| format!("{effect} Warning: {warning}."))
 }
 
 /// What a file would do that may not decide yet.
@@ -352,7 +352,7 @@ fn asked(settings: &Settings, library: &Library, remote_allowed: bool) -> Asked 
 fn wanted(model: &str, settings: &Settings, remote_allowed: bool) -> Wanted {
     let precision = match settings.precision.value {
         Wish::Explicit(precision) => PrecisionWish::Explicit(precision),
-        _ => PrecisionWish::Automatic,
+        Wish::Auto => PrecisionWish::Automatic,
     };
     // Where there is no Core ML and no Metal, the processor does what they would.
     let backend = match &settings.backend.value {
@@ -503,7 +503,7 @@ impl App {
                 self.following.set_effect(format!("`{id}` is being made the active model."));
                 self.changed.notify_one();
                 match self.make_active(model).await {
-                    Ok(_) => with_warning(format!("`{id}` is the active model."), warning.as_deref()),
+                    Ok(_) => with_warning(&format!("`{id}` is the active model."), warning.as_deref()),
                     // A newer save or choice says the rest.
                     Err(failure) if failure.code == FailureCode::Cancelled => return,
                     Err(failure) => {

@@ -134,6 +134,8 @@ struct Inner {
     recycled_at: Option<Duration>,
     /// Since when there has been room for the wanted model that is not loaded.
     room_since: Option<Duration>,
+    /// Whether loading the wanted model late has failed: it is tried again when something else is wanted.
+    gave_up: bool,
     /// Used memory at the last reading without a model, for backends whose memory is not the process's own.
     used_without: Option<u64>,
     kept: VecDeque<Kept>,
@@ -146,8 +148,6 @@ struct Inner {
 struct Loaded {
     candidate: Candidate,
     worker: u32,
-    /// What a program may have been told that its model is called.
-    id: String,
     /// Size of its files.
     file_bytes: u64,
     /// What comes back when it is unloaded.
@@ -193,6 +193,7 @@ impl Governing {
             looked_at: None,
             recycled_at: None,
             room_since: None,
+            gave_up: false,
             used_without: None,
             kept: VecDeque::new(),
             last_id: 0,
@@ -214,7 +215,7 @@ impl Governing {
     /// Something else is wanted from now on.
     pub(crate) fn want(&self, wanted: Wanted) {
         let mut inner = self.lock();
-        (inner.wanted, inner.room_since) = (wanted, None);
+        (inner.wanted, inner.room_since, inner.gave_up) = (wanted, None, false);
         inner.looked_at = None;
         inner.tell_governor();
     }
@@ -320,8 +321,10 @@ impl Governing {
         let Some(kept) = inner.kept.iter_mut().find(|kept| kept.id == order.event) else { return };
         tracing::warn!(reason = kept.reason, why, "the governor's measure failed");
         kept.failed = Some(why);
-        if let Some(id) = kept.governor_id {
-            inner.governor.failed(at, id);
+        match kept.governor_id {
+            Some(id) => inner.governor.failed(at, id),
+            // Nobody waits for it any more than they did before.
+            None => inner.gave_up = true,
         }
     }
 
@@ -393,7 +396,7 @@ impl Inner {
                 self.governor.loaded(at, &candidate);
                 self.governor.activated(at, &Place::Local(candidate.clone()));
                 self.loaded =
-                    Some(Loaded { candidate, worker, id, file_bytes, held_bytes: 0, mapped_bytes: 0, expected: None });
+                    Some(Loaded { candidate, worker, file_bytes, held_bytes: 0, mapped_bytes: 0, expected: None });
                 world.set_loaded_bytes(file_bytes);
                 self.tell_governor();
             }
@@ -569,14 +572,11 @@ impl Inner {
 
     /// A worker that has grown is replaced by a new one, between batches.
     fn recycle(&mut self, at: Duration, found: &Plan) -> Option<Order> {
-        let loaded = self.loaded.as_ref().filter(|loaded| loaded.expected.is_some())?;
+        let loaded = self.loaded.as_ref()?;
         let held = loaded.held_bytes + loaded.mapped_bytes;
         let expected = match found.rank(&loaded.candidate) {
-            Some(rank) => loaded.expected.unwrap_or(0).max(found.candidates[rank].running_bytes),
-            None => {
-                let weights = self.installed.iter().find(|installed| installed.model.id == loaded.id)?;
-                weights.model.size_bytes() + BESIDES_WEIGHTS
-            }
+            Some(rank) => loaded.expected?.max(found.candidates[rank].running_bytes),
+            None => loaded.file_bytes + BESIDES_WEIGHTS,
         };
         let line = (expected as f64 * GROWN) as u64;
         if held <= line || self.recycled_at.is_some_and(|last| at.saturating_sub(last) < RECYCLE_EVERY) {
@@ -597,7 +597,7 @@ impl Inner {
     fn late(&mut self, at: Duration, found: &Plan, reading: &MemoryReading) -> Option<Order> {
         let loaded = self.loaded.as_ref()?;
         // What stands in for it is the governor's to replace.
-        let waits = found.rank(&loaded.candidate).is_none() && !self.wanted.pinned && !loaded.id.is_empty();
+        let waits = found.rank(&loaded.candidate).is_none() && !self.wanted.pinned && !self.gave_up;
         let chosen = match found.choice {
             Choice::Local { warning: None, .. } => found.chosen().filter(|judged| judged.ready),
             _ => None,

@@ -25,6 +25,7 @@ mod governing;
 mod installed;
 mod jobs;
 mod logging;
+mod neighbours;
 mod observer;
 mod owner;
 mod private;

@@ -57,6 +57,15 @@ pub(crate) enum Command {
         /// Say what would be done and do nothing
         #[arg(long)]
         dry_run: bool,
+        /// List what other programs (Docker, Ollama, LM Studio, llama-server) would give back
+        #[arg(long, conflicts_with = "dry_run")]
+        offers: bool,
+        /// Accept one of these offers, by its id or name; may be given several times
+        #[arg(long, value_name = "ID", conflicts_with_all = ["dry_run", "offers"])]
+        accept: Vec<String>,
+        /// Start the containers again that Embedbar has stopped, and no others
+        #[arg(long, conflicts_with_all = ["dry_run", "offers", "accept"])]
+        start_again: bool,
     },
     /// Show the model, the jobs and the index
     Status,

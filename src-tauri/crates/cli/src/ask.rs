@@ -8,7 +8,8 @@ use embedbar_app::{Access, Options};
 use embedbar_contract::{
     CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, EnvApproval, EnvChoice, EnvState, Failure,
     FailureCode, FolderChoice, IndexRequest, Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading,
-    ModelChoice, ModelState, PromptKind, RecipeName, Remote, RemoteAnswer, RemoteConsent, SearchRequest,
+    ModelChoice, ModelState, OfferChoice, OfferReceipt, PromptKind, RecipeName, Remote, RemoteAnswer, RemoteConsent,
+    SearchRequest,
 };
 
 use crate::arguments::{Command, Embed, Env, Prompt, Recipe};
@@ -49,7 +50,12 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
                 format!("{}\n{}", output::memory(&memory.reading), output::machine(&memory.machine))
             })
         }
-        Command::Cleanup { dry_run } => cleanup(application, dry_run, json).await,
+        Command::Cleanup { offers: true, .. } => offers(application, json).await,
+        Command::Cleanup { start_again: true, .. } => {
+            show(&application.start_again(Empty {}).await?, json, offer_receipt)
+        }
+        Command::Cleanup { accept, .. } if !accept.is_empty() => accept_offers(application, accept, json).await,
+        Command::Cleanup { dry_run, .. } => cleanup(application, dry_run, json).await,
         Command::Status => status(application, json).await,
         Command::Doctor { checklist, file } => doctor::run(application, checklist, file.as_deref(), json).await,
         Command::Latency { queries, cold } => latency::run(application, queries, cold, json).await,
@@ -62,7 +68,7 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
             }
             show(&state, json, followed)
         }
-        Command::Env { command: Env::Remote { allow, refuse } } => remote(&application, allow, refuse, json).await,
+        Command::Env { command: Env::Remote { allow, refuse } } => remote(application, allow, refuse, json).await,
         Command::Env { .. } => show(&application.env(Empty {}).await?, json, followed),
         Command::Convert(_)
         | Command::Inspect { .. }
@@ -314,11 +320,64 @@ async fn cleanup(application: &Remote<Access>, dry_run: bool, json: bool) -> any
     for item in &receipt.items {
         output::line(&format!("{:>10}  {}", output::memory_bytes(item.freed_bytes), item.action));
     }
+    for item in &receipt.disk {
+        output::line(&format!("{:>10}  {} (on the disk)", output::bytes(item.freed_bytes), item.action));
+    }
     let available = |reading: &embedbar_contract::MemoryReading| output::memory_bytes(reading.available_bytes);
     if !dry_run {
         output::line(&format!("available: {} before, {} after", available(&receipt.before), available(&receipt.after)));
     }
     Ok(())
+}
+
+async fn offers(application: &Remote<Access>, json: bool) -> anyhow::Result<()> {
+    show(&application.offers(Empty {}).await?, json, |offers| {
+        let mut lines: Vec<String> = Vec::new();
+        for offer in &offers.offers {
+            lines.push(format!(
+                "{:>10}  {}\n            accept with {}",
+                output::memory_bytes(offer.bytes),
+                offer.action,
+                offer.id
+            ));
+        }
+        if offers.offers.is_empty() {
+            lines.push("no other program offers anything".to_owned());
+        }
+        lines.extend(offers.notes.iter().map(|note| format!("note: {note}")));
+        if !offers.stopped.is_empty() {
+            lines.push(format!("stopped, to be started again with `--start-again`: {}", offers.stopped.join(", ")));
+        }
+        lines.join("\n")
+    })
+}
+
+/// A name is as good as an id where only one offer has it.
+async fn accept_offers(application: &Remote<Access>, accept: Vec<String>, json: bool) -> anyhow::Result<()> {
+    let known = application.offers(Empty {}).await?.offers;
+    let id = |given: String| {
+        let mut named = known.iter().filter(|offer| offer.name == given);
+        match (named.next(), named.next()) {
+            (Some(offer), None) => offer.id.clone(),
+            _ => given,
+        }
+    };
+    let ids = accept.into_iter().map(id).collect();
+    show(&application.accept_offers(OfferChoice { ids }).await?, json, offer_receipt)
+}
+
+fn offer_receipt(receipt: &OfferReceipt) -> String {
+    let mut lines: Vec<String> =
+        receipt.outcomes.iter().map(|outcome| format!("{}: {}", outcome.name, outcome.sentence)).collect();
+    if lines.is_empty() {
+        lines.push("there was nothing to do".to_owned());
+    }
+    let gained = match receipt.gained_bytes {
+        Some(0) => "nothing was gained: what these programs gave back, somebody else has kept".to_owned(),
+        gained => format!("{} more are available", output::memory_bytes(gained)),
+    };
+    lines.push(gained);
+    lines.join("\n")
 }
 
 async fn status(application: &Remote<Access>, json: bool) -> anyhow::Result<()> {

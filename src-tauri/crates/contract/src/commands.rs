@@ -111,6 +111,12 @@ commands! {
     memory_history(Empty) -> MemoryHistory;
     /// Gives back what can honestly be given back, with a receipt.
     cleanup(CleanupRequest) -> CleanupReceipt;
+    /// What other programs hold and would give back, within a second.
+    offers(Empty) -> Offers;
+    /// Accepts offers; containers that are stopped are started again by `start_again`, or at the next start.
+    accept_offers(OfferChoice) -> OfferReceipt;
+    /// Starts the containers again that Embedbar has stopped, and no others.
+    start_again(Empty) -> OfferReceipt;
 }
 
 fn encode(value: &impl Serialize) -> Result<ReplyJson, Failure> {

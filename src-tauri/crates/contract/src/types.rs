@@ -527,6 +527,10 @@ pub struct ConvertRequest {
     /// is made of the source, the precision and the format. What is there is replaced once the new one is complete.
     #[serde(default)]
     pub target: Option<String>,
+    /// Makes room first: accepts these offers ([`NeighbourOffer::id`]) and cleans up. Containers that were stopped are started
+    /// again when the job has ended, however it ended.
+    #[serde(default)]
+    pub make_room: Option<Vec<String>>,
 }
 
 // ---------------------------------------------------------------- the followed .env
@@ -735,9 +739,86 @@ pub struct CleanupReceipt {
     pub dry_run: bool,
     /// Item by item.
     pub items: Vec<CleanupItem>,
+    /// What was removed from the disk, which is no memory.
+    #[serde(default)]
+    pub disk: Vec<CleanupItem>,
     /// The reading before.
     pub before: MemoryReading,
     /// The reading two seconds after; the same as `before` in a dry run.
+    pub after: MemoryReading,
+}
+
+// ---------------------------------------------------------------- other programs
+
+/// What other programs would give back.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct Offers {
+    /// What can be asked for, the largest first.
+    pub offers: Vec<NeighbourOffer>,
+    /// What cannot, and what a person could do; sentences.
+    pub notes: Vec<String>,
+    /// Containers that Embedbar has stopped and will start again, by name.
+    pub stopped: Vec<String>,
+}
+
+/// Something that another program would give back if it were asked.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct NeighbourOffer {
+    /// For [`OfferChoice`].
+    pub id: String,
+    /// Who holds it.
+    pub program: String,
+    /// The container's or the model's name.
+    pub name: String,
+    /// More about it, such as the container's image; may be empty.
+    pub detail: String,
+    /// How much the program says that it holds.
+    pub bytes: Option<u64>,
+    /// What accepting it does; a sentence without a period.
+    pub action: String,
+    /// Which kind of thing that is.
+    pub kind: OfferKind,
+}
+
+/// What accepting an offer does.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferKind {
+    /// A model is unloaded; its next request loads it again.
+    Unload,
+    /// A container is stopped and started again afterwards.
+    Stop,
+}
+
+/// Offers that a person accepts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct OfferChoice {
+    /// Of [`NeighbourOffer::id`].
+    pub ids: Vec<String>,
+}
+
+/// What came of one offer, or of starting one container again.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct OfferOutcome {
+    /// The container's or the model's name.
+    pub name: String,
+    /// Whether nothing is left to be done.
+    pub done: bool,
+    /// What happened; a sentence.
+    pub sentence: String,
+}
+
+/// What came of some offers, and what that gained.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
+pub struct OfferReceipt {
+    /// One by one.
+    pub outcomes: Vec<OfferOutcome>,
+    /// What is available now and was not before, measured two seconds later. It may well be nothing: Docker Desktop often keeps
+    /// what its containers held.
+    pub gained_bytes: Option<u64>,
+    /// The reading before.
+    pub before: MemoryReading,
+    /// The reading after.
     pub after: MemoryReading,
 }
 
@@ -804,6 +885,7 @@ pub struct PlanStatus {
 
 /// A candidate of a plan.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[expect(clippy::struct_excessive_bools, reason = "independent answers to as many questions")]
 pub struct PlanRow {
     /// Model, precision and backend, in words.
     pub candidate: String,

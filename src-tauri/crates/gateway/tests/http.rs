@@ -73,6 +73,18 @@ impl Commands for Canned {
     async fn mend_env(&self, _: EnvMend) -> Result<EnvState, Failure> {
         Err(canned())
     }
+    async fn allow_remote(&self, _: RemoteAnswer) -> Result<Empty, Failure> {
+        Err(canned())
+    }
+    async fn offers(&self, _: Empty) -> Result<Offers, Failure> {
+        Err(canned())
+    }
+    async fn accept_offers(&self, _: OfferChoice) -> Result<OfferReceipt, Failure> {
+        Err(canned())
+    }
+    async fn start_again(&self, _: Empty) -> Result<OfferReceipt, Failure> {
+        Err(canned())
+    }
     async fn memory(&self, _: Empty) -> Result<MemoryReading, Failure> {
         Err(canned())
     }

@@ -15,6 +15,7 @@ use embedbar_contract::{DiskReading, MachineOverview, MemoryReading, ProgramMemo
 
 #[cfg(any(target_os = "macos", test))]
 mod activity_monitor;
+mod cached;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 mod disks;
 #[cfg(target_os = "linux")]
@@ -29,6 +30,7 @@ mod rates;
 mod release;
 mod scripted;
 
+pub use cached::drop_cached;
 pub use priority::step_back;
 pub use release::{release_unused, return_large_blocks};
 pub use scripted::Scripted;

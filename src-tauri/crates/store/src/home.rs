@@ -109,6 +109,11 @@ impl Home {
         self.root.join("consents.json")
     }
 
+    /// Which containers are to be started again.
+    pub fn stopped(&self) -> PathBuf {
+        self.root.join("stopped.json")
+    }
+
     /// The browser's token.
     pub fn token(&self) -> PathBuf {
         self.root.join("token")

@@ -12,5 +12,5 @@ mod ownership;
 pub use error::StoreError;
 pub use home::{Home, LAYOUT_VERSION};
 pub use hub_cache::{downloaded, is_id};
-pub use library::{BUNDLED_ID, Library, Model};
+pub use library::{BUNDLED_ID, Library, Model, bytes_below};
 pub use ownership::Ownership;

@@ -27,6 +27,11 @@ impl Model {
     }
 }
 
+/// Bytes of a file, or of a folder with its models.
+pub fn bytes_below(path: &Path) -> u64 {
+    size_of(path, 6)
+}
+
 /// Bytes of a file, or of the files in a folder and up to `depth` folders below it (a package has four). Links are not followed
 /// into folders.
 fn size_of(path: &Path, depth: usize) -> u64 {

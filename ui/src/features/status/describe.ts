@@ -1,5 +1,5 @@
 /** What the panel says about a snapshot: pure functions, without a view in sight. */
-import type { ConvertFormat, ConvertPrecision, EnvFinding, EnvSeverity, EnvStatus, Job, MemoryReading, ModelInfo, ModelState } from '../../contract/contract';
+import type { ConvertFormat, ConvertPrecision, EnvFinding, EnvSeverity, EnvStatus, Job, MemoryReading, ModelInfo, ModelState, PlanRow } from '../../contract/contract';
 import { count, counted, elapsed, fileRate, fileSize, memory, milliseconds, remaining, UNKNOWN } from '../../lib/format';
 import { shownPath } from '../../lib/paths';
 import { BACKEND, PRECISION, SEVERITY } from '../../lib/words';
@@ -132,4 +132,12 @@ const FINDING_TONE: Record<EnvSeverity, FindingFace['tone']> = { note: 'neutral'
 
 export function findingFace({ severity }: EnvFinding): FindingFace {
   return { word: SEVERITY[severity] ?? severity, tone: FINDING_TONE[severity] ?? 'neutral' };
+}
+
+/** A candidate of the plan: what it is at the moment, in a word. */
+export function rowFace(row: PlanRow): { word: string; tone: 'neutral' | 'accent' | 'normal'; out: boolean } {
+  if (row.active) return { word: 'Active', tone: 'accent', out: false };
+  if (row.chosen) return { word: 'Chosen', tone: 'normal', out: false };
+  if (!row.fits) return { word: 'Out', tone: 'neutral', out: true };
+  return row.ready ? { word: 'Ready', tone: 'normal', out: false } : { word: 'To make', tone: 'neutral', out: false };
 }

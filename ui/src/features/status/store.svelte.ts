@@ -1,5 +1,5 @@
 /** What the panel remembers beyond the snapshot: models, the largest programs, the last receipt, and what is under way. */
-import type { CleanupReceipt, ConvertRequest, MachineOverview, ModelInfo } from '../../contract/contract';
+import type { CleanupReceipt, ConvertRequest, MachineOverview, ModelInfo, OfferReceipt, Offers, RemoteStatus } from '../../contract/contract';
 import { isModelId, typedPath } from '../../lib/paths';
 import type { Application } from '../../stores/application.svelte';
 
@@ -11,6 +11,12 @@ export class StatusStore {
   receipt = $state.raw<CleanupReceipt | null>(null);
   /** Who holds memory; read while somebody looks. */
   machine = $state.raw<MachineOverview | null>(null);
+  /** What other programs would give back; `null` before somebody looked. */
+  offers = $state.raw<Offers | null>(null);
+  /** What came of asking them. */
+  asked = $state.raw<OfferReceipt | null>(null);
+  asking = $state(false);
+  answering = $state(false);
   cleaning = $state(false);
   pausing = $state(false);
   /** The id of the model that is being made active. */
@@ -56,6 +62,36 @@ export class StatusStore {
     this.receipt = null;
     this.receipt = await this.#application.attempt('cleanup', { dry_run: false });
     this.cleaning = false;
+  }
+
+  async lookForOffers(): Promise<void> {
+    this.offers = null;
+    this.asked = null;
+    this.offers = (await this.#application.attempt('offers', {})) ?? { offers: [], notes: [], stopped: [] };
+  }
+
+  acceptOffers(ids: string[]): Promise<void> {
+    return this.#ask(() => this.#application.attempt('accept_offers', { ids }));
+  }
+
+  startAgain(): Promise<void> {
+    return this.#ask(() => this.#application.attempt('start_again', {}));
+  }
+
+  async #ask(work: () => Promise<OfferReceipt | null>): Promise<void> {
+    if (this.asking) return;
+    this.asking = true;
+    const asked = await work();
+    await this.lookForOffers();
+    this.asked = asked;
+    this.asking = false;
+  }
+
+  async answerRemote({ host, model }: RemoteStatus, allow: boolean): Promise<void> {
+    if (this.answering) return;
+    this.answering = true;
+    await this.#application.attempt('allow_remote', { host, model, allow });
+    this.answering = false;
   }
 
   async setPaused(paused: boolean): Promise<void> {

@@ -114,6 +114,90 @@ describe('the model', () => {
   });
 });
 
+describe('the plan', () => {
+  it('says what was chosen, and shows every candidate with its numbers on request', async () => {
+    await open();
+    expect(text('plan-choice')).toContain('INT8, CPU: needs 100.0 MB');
+    expect(screen.queryByRole('list', { name: 'Candidates' })).toBeNull();
+    await fireEvent.click(screen.getByTestId('plan-toggle'));
+    const rows = within(screen.getByRole('list', { name: 'Candidates' })).getAllByRole('listitem');
+    expect(rows.map((row) => row.textContent?.trim().split(' ').at(-1))).toEqual(['Active', 'make', 'Out']);
+  });
+
+  it('tells what the governor did, why, and what that changed', async () => {
+    const platform = new MockPlatform();
+    const event = { id: 1, age_seconds: 12, failed: null, effect: null };
+    platform.snapshot.governor.events = [
+      { ...event, id: 2, measure: 'step_down', reason: 'INT8 is replaced by 4-bit: short of memory for 24 s', effect: '2.1 GB more are available' },
+      { ...event, measure: 'step_up', reason: 'it has been calm', failed: 'it is no longer installed' },
+    ];
+    platform.snapshot.governor.stand_in = 'MiniLM stands in for Qwen3';
+    await open(platform);
+    const items = within(screen.getByTestId('governor-events')).getAllByRole('listitem').map((item) => item.textContent);
+    expect(items[0]).toContain('Stepped down');
+    expect(items[0]).toContain('2.1 GB more are available');
+    expect(items[1]).toContain('It failed: it is no longer installed');
+    expect(text('stand-in')).toContain('stands in for Qwen3');
+  });
+
+  it('of a model that nobody knows is not shown', async () => {
+    const platform = new MockPlatform();
+    platform.snapshot.governor.plan = null;
+    await open(platform);
+    expect(screen.queryByRole('region', { name: 'Precision' })).toBeNull();
+  });
+});
+
+describe('a simulated machine', () => {
+  it.each(['panel', 'search'] as const)('is marked in the %s, and a real one is not', async (view) => {
+    const platform = new MockPlatform();
+    platform.snapshot.memory.simulated = '16gb-docker';
+    const shown = render(App, { application: new Application(platform), view });
+    await tick();
+    await tick();
+    expect(text('simulated')).toContain('SIMULATED machine: 16gb-docker');
+    shown.unmount();
+    render(App, { application: new Application(new MockPlatform()), view });
+    await tick();
+    await tick();
+    expect(screen.queryByTestId('simulated')).toBeNull();
+  });
+});
+
+describe('other programs', () => {
+  it('are asked about only when somebody looks, and asked to give back only what was ticked', async () => {
+    const platform = await open();
+    expect(platform.calls.some((call) => call.method === 'offers')).toBe(false);
+    await fireEvent.click(screen.getByTestId('offers-toggle'));
+    await tick();
+    await tick();
+    expect(screen.getByTestId('offers').textContent).toContain('Stop the container postgres');
+    expect((screen.getByTestId('offers-accept') as HTMLButtonElement).disabled).toBe(true);
+    await fireEvent.click(within(screen.getByTestId('offers')).getByRole('checkbox'));
+    await fireEvent.click(screen.getByTestId('offers-accept'));
+    expect(platform.calls).toContainEqual({ method: 'accept_offers', params: { ids: ['docker:1'] } });
+    expect((await screen.findByTestId('offers-receipt')).textContent).toContain('Nothing was gained');
+  });
+});
+
+describe('a server on the network', () => {
+  it('is used only after a word that says what leaves', async () => {
+    const platform = new MockPlatform();
+    platform.snapshot.remote = {
+      host: 'example.org',
+      model: 'small',
+      what_leaves: 'The text of every query leaves this machine for `example.org`.',
+      consent: 'unasked',
+      agreement: null,
+    };
+    await open(platform);
+    expect(text('remote-consent')).toBe('Asks');
+    expect(text('remote-leaves')).toContain('leaves this machine');
+    await fireEvent.click(screen.getByTestId('remote-allow'));
+    expect(platform.calls).toContainEqual({ method: 'allow_remote', params: { host: 'example.org', model: 'small', allow: true } });
+  });
+});
+
 describe('the index', () => {
   it('says what to do where it is empty', async () => {
     await open(new MockPlatform('empty'));
@@ -175,7 +259,7 @@ describe('a conversion', () => {
     const platform = await openForm();
     await ask('Qwen/Qwen3-Embedding-0.6B');
     await ask('~/models/bge-m3');
-    const common = { precision: 'int8', format: { kind: 'gguf' }, target: null };
+    const common = { precision: 'int8', format: { kind: 'gguf' }, target: null, make_room: null };
     expect(platform.calls.filter((call) => call.method === 'convert').map((call) => call.params)).toEqual([
       { ...common, source: 'Qwen/Qwen3-Embedding-0.6B' },
       { ...common, source: '/Users/ada/models/bge-m3' },
@@ -214,6 +298,7 @@ describe('a conversion', () => {
       precision: 'fp16',
       format: { kind: 'mlpackage', system: 'macos15', recipe: 'papr' },
       target: null,
+      make_room: null,
     });
   });
 

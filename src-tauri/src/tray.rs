@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use embedbar_app::Access;
 use embedbar_contract::{
-    CleanupReceipt, CleanupRequest, Commands, Empty, Failure, ModelChoice, ModelInfo, PauseRequest, Remote,
+    CleanupReceipt, CleanupRequest, Commands, Empty, EnvChoice, EnvState, Failure, MemoryReading, ModelChoice,
+    ModelInfo, PauseRequest, Remote,
 };
 use tauri::image::Image;
 use tauri::menu::{CheckMenuItem, IsMenuItem, Menu, MenuEvent, MenuItem, PredefinedMenuItem, Submenu};
@@ -24,13 +25,19 @@ use crate::windows::{self, View};
 
 mod face;
 
-use face::{Face, Symbol, format_memory, shorten};
+use face::{Face, Symbol, format_memory, short_path, shorten};
 
 /// How often the list of models is read again although the active model has not changed.
 const MODELS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Stands in front of a model's id in the id of its menu item.
 const MODEL_PREFIX: &str = "model:";
+
+/// Stands in front of a file's path in the id of its menu item.
+const ENV_PREFIX: &str = "env:";
+
+/// The id of the menu item that follows no file.
+const NO_ENV: &str = "no-env";
 
 /// The tray icon and the menu items that change.
 pub(crate) struct Tray {
@@ -39,6 +46,7 @@ pub(crate) struct Tray {
     status: MenuItem<Wry>,
     notice: MenuItem<Wry>,
     models: Submenu<Wry>,
+    envs: Submenu<Wry>,
     pause: CheckMenuItem<Wry>,
     state: Mutex<State>,
     /// Notified when an entry's action has ended.
@@ -54,6 +62,8 @@ struct State {
     warning: Option<String>,
     /// Each model's id and item.
     models: Vec<(String, CheckMenuItem<Wry>)>,
+    /// Likewise of each approved `.env`, and of none at last.
+    envs: Vec<(String, CheckMenuItem<Wry>)>,
 }
 
 impl Tray {
@@ -62,6 +72,7 @@ impl Tray {
         let status = MenuItem::with_id(app, "status", "Embedbar is starting…", false, None::<&str>)?;
         let notice = MenuItem::with_id(app, "notice", "", false, None::<&str>)?;
         let models = Submenu::with_id(app, "models", "Models", true)?;
+        let envs = Submenu::with_id(app, "envs", ".env file", true)?;
         let pause = CheckMenuItem::with_id(app, "pause", "Pause", true, false, None::<&str>)?;
         let separator = || PredefinedMenuItem::separator(app);
         let item = |id: &str, text: &str| MenuItem::with_id(app, id, text, true, None::<&str>);
@@ -73,6 +84,7 @@ impl Tray {
                 &item("search", "Search…")?,
                 &item("panel", "Panel")?,
                 &models,
+                &envs,
                 &item("cleanup", "Clean up memory")?,
                 &pause,
                 &separator()?,
@@ -90,7 +102,7 @@ impl Tray {
             .on_tray_icon_event(|icon, event| on_icon_event(icon, &event))
             .build(app)?;
         let (state, acted) = (Mutex::default(), Notify::new());
-        Ok(Self { icon, menu, status, notice, models, pause, state, acted })
+        Ok(Self { icon, menu, status, notice, models, envs, pause, state, acted })
     }
 
     /// Shows `sentence` whenever there is nothing newer to say.
@@ -135,29 +147,67 @@ impl Tray {
 
     /// Shows the models, the active one checked.
     fn show_models(&self, app: &AppHandle, models: &[ModelInfo]) -> tauri::Result<()> {
-        let mut state = self.state();
-        if !state.models.iter().map(|(id, _)| id).eq(models.iter().map(|model| &model.id)) {
-            for (_, item) in state.models.drain(..) {
-                self.models.remove(&item)?;
-            }
-            for model in models {
-                let id = format!("{MODEL_PREFIX}{}", model.id);
-                let item = CheckMenuItem::with_id(app, id, &model.id, true, model.active, None::<&str>)?;
-                self.models.append(&item as &dyn IsMenuItem<Wry>)?;
-                state.models.push((model.id.clone(), item));
-            }
-        }
-        for ((_, item), model) in state.models.iter().zip(models) {
-            if item.is_checked()? != model.active {
-                item.set_checked(model.active)?;
-            }
-        }
-        Ok(())
+        let entries = models.iter().map(|model| Entry {
+            id: format!("{MODEL_PREFIX}{}", model.id),
+            text: model.id.clone(),
+            checked: model.active,
+        });
+        show_entries(app, &self.models, &mut self.state().models, &entries.collect::<Vec<_>>())
+    }
+
+    /// Shows the files that can be followed, the followed one checked; a file that is followed without being approved too.
+    fn show_envs(&self, app: &AppHandle, state: &EnvState) -> tauri::Result<()> {
+        let followed = state.env.as_ref().map(|env| &env.path);
+        let other = followed.filter(|path| !state.known.contains(path));
+        let mut entries: Vec<Entry> = state
+            .known
+            .iter()
+            .chain(other)
+            .map(|path| Entry {
+                id: format!("{ENV_PREFIX}{path}"),
+                text: short_path(path),
+                checked: followed == Some(path),
+            })
+            .collect();
+        entries.push(Entry { id: NO_ENV.to_owned(), text: "None".to_owned(), checked: followed.is_none() });
+        show_entries(app, &self.envs, &mut self.state().envs, &entries)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One line of a submenu of which one is checked.
+struct Entry {
+    id: String,
+    text: String,
+    checked: bool,
+}
+
+/// Makes a submenu show these lines; it is rebuilt only where there are other ones.
+fn show_entries(
+    app: &AppHandle,
+    menu: &Submenu<Wry>,
+    shown: &mut Vec<(String, CheckMenuItem<Wry>)>,
+    entries: &[Entry],
+) -> tauri::Result<()> {
+    if !shown.iter().map(|(id, _)| id).eq(entries.iter().map(|entry| &entry.id)) {
+        for (_, item) in shown.drain(..) {
+            menu.remove(&item)?;
+        }
+        for Entry { id, text, checked } in entries {
+            let item = CheckMenuItem::with_id(app, id, text, true, *checked, None::<&str>)?;
+            menu.append(&item as &dyn IsMenuItem<Wry>)?;
+            shown.push((id.clone(), item));
+        }
+    }
+    for ((_, item), entry) in shown.iter().zip(entries) {
+        if item.is_checked()? != entry.checked {
+            item.set_checked(entry.checked)?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the tray in step with the application for as long as the shell runs.
@@ -189,9 +239,10 @@ async fn follow_one(app: &AppHandle, running: Running) {
     let mut models_read: Option<Instant> = None;
     loop {
         let face = Face::of(&snapshots.borrow_and_update());
-        let model_changed = tray.state().face.as_ref().is_none_or(|former| former.status != face.status);
+        let differs = |former: &Face| former.status != face.status || former.env != face.env;
+        let changed = tray.state().face.as_ref().is_none_or(differs);
         tray.show(&face, false);
-        if model_changed || models_read.is_none_or(|moment| moment.elapsed() > MODELS_INTERVAL) {
+        if changed || models_read.is_none_or(|moment| moment.elapsed() > MODELS_INTERVAL) {
             models_read = Some(Instant::now());
             refresh_models(app, &running.application).await;
         }
@@ -209,6 +260,10 @@ async fn refresh_models(app: &AppHandle, application: &Remote<Access>) {
     match application.models(Empty {}).await {
         Ok(models) => report(app.state::<Tray>().show_models(app, &models.models)),
         Err(failure) => tracing::warn!(%failure, "the models cannot be listed"),
+    }
+    match application.env(Empty {}).await {
+        Ok(state) => report(app.state::<Tray>().show_envs(app, &state)),
+        Err(failure) => tracing::warn!(%failure, "the files that can be followed cannot be listed"),
     }
 }
 
@@ -232,8 +287,11 @@ fn on_menu_event(app: &AppHandle, event: &MenuEvent) {
             application.pause(PauseRequest { paused }).await?;
             Ok(None)
         }),
+        NO_ENV => follow_env(app, None),
         id => {
-            if let Some(model) = id.strip_prefix(MODEL_PREFIX) {
+            if let Some(path) = id.strip_prefix(ENV_PREFIX) {
+                follow_env(app, Some(path.to_owned()));
+            } else if let Some(model) = id.strip_prefix(MODEL_PREFIX) {
                 let choice = ModelChoice { model: model.to_owned() };
                 act(app, |application| async move {
                     application.activate(choice).await?;
@@ -242,6 +300,14 @@ fn on_menu_event(app: &AppHandle, event: &MenuEvent) {
             }
         }
     }
+}
+
+/// Follows another file, or none.
+fn follow_env(app: &AppHandle, path: Option<String>) {
+    act(app, |application| async move {
+        application.follow(EnvChoice { path }).await?;
+        Ok(None)
+    });
 }
 
 /// Carries out what an item stands for; what it gives becomes the menu's second line, and a failure opens the panel too.
@@ -271,11 +337,13 @@ where
 }
 
 fn receipt_line(receipt: &CleanupReceipt) -> String {
-    let measured: Vec<u64> = receipt.items.iter().filter_map(|item| item.freed_bytes).collect();
-    if measured.is_empty() {
-        return "Clean-up: nothing to give back".to_owned();
+    let available = |reading: &MemoryReading| reading.available_bytes;
+    match available(&receipt.after).zip(available(&receipt.before)).map(|(after, before)| after.saturating_sub(before))
+    {
+        None => "Clean-up: what it gained is not known".to_owned(),
+        Some(0) => "Clean-up: nothing to gain".to_owned(),
+        Some(gained) => format!("Clean-up: {} more are available", format_memory(gained)),
     }
-    format!("Clean-up gave back {}", format_memory(measured.iter().sum()))
 }
 
 /// macOS draws a template black on a light bar and white on a dark one; other systems show an icon as it is.
@@ -310,8 +378,6 @@ fn report(outcome: tauri::Result<()>) {
 
 #[cfg(test)]
 mod tests {
-    use embedbar_contract::{CleanupItem, MemoryReading};
-
     use super::*;
 
     #[cfg(not(target_os = "macos"))]
@@ -325,16 +391,16 @@ mod tests {
         }
     }
 
-    fn receipt(freed: &[Option<u64>]) -> CleanupReceipt {
-        let items = freed.iter().map(|freed| CleanupItem { action: String::new(), freed_bytes: *freed }).collect();
-        let reading = MemoryReading::default();
-        CleanupReceipt { dry_run: false, items, before: reading.clone(), after: reading }
+    fn receipt(before: Option<u64>, after: Option<u64>) -> CleanupReceipt {
+        let reading = |available_bytes| MemoryReading { available_bytes, ..MemoryReading::default() };
+        let (items, disk) = (Vec::new(), Vec::new());
+        CleanupReceipt { dry_run: false, items, disk, before: reading(before), after: reading(after) }
     }
 
     #[test]
     fn a_receipt_claims_only_what_was_measured() {
-        assert_eq!(receipt_line(&receipt(&[])), "Clean-up: nothing to give back");
-        assert_eq!(receipt_line(&receipt(&[None])), "Clean-up: nothing to give back");
-        assert_eq!(receipt_line(&receipt(&[Some(3 << 29), None])), "Clean-up gave back 1.5 GB");
+        assert_eq!(receipt_line(&receipt(None, Some(5))), "Clean-up: what it gained is not known");
+        assert_eq!(receipt_line(&receipt(Some(5), Some(4))), "Clean-up: nothing to gain");
+        assert_eq!(receipt_line(&receipt(Some(0), Some(3 << 29))), "Clean-up: 1.5 GB more are available");
     }
 }

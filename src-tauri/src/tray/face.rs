@@ -36,6 +36,8 @@ pub(super) struct Face {
     pub(super) status: String,
     pub(super) tooltip: String,
     pub(super) paused: bool,
+    /// The `.env` that is followed.
+    pub(super) env: Option<String>,
 }
 
 impl Face {
@@ -48,16 +50,21 @@ impl Face {
             Some(Pressure::Normal) => Symbol::Normal,
             None => Symbol::Unknown,
         };
-        let status = shorten(&model_line(&snapshot.model));
+        let line = model_line(&snapshot.model);
+        let status = match &snapshot.memory.simulated {
+            Some(name) => shorten(&format!("SIMULATED {name} · {line}")),
+            None => shorten(&line),
+        };
         let available = snapshot.memory.available_bytes.map_or_else(|| "–".to_owned(), format_memory);
         let tooltip = format!("Embedbar: {status}; {available} available");
-        Self { symbol, status, tooltip, paused: snapshot.paused }
+        let env = snapshot.env.as_ref().map(|env| env.path.clone());
+        Self { symbol, status, tooltip, paused: snapshot.paused, env }
     }
 
     /// For an application that did not start.
     pub(super) fn of_failed_start(failure: &Failure) -> Self {
         let status = shorten(&format!("Embedbar did not start: {}", failure.message));
-        Self { symbol: Symbol::Unknown, tooltip: status.clone(), status, paused: false }
+        Self { symbol: Symbol::Unknown, tooltip: status.clone(), status, paused: false, env: None }
     }
 }
 
@@ -68,6 +75,13 @@ fn model_line(model: &ModelState) -> String {
         ModelState::Ready { generation, .. } => format!("{} · {} · ready", generation.model, generation.precision),
         ModelState::Failed { model, failure } => format!("{model} · failed: {}", failure.message),
     }
+}
+
+/// A file's name with its folder: enough to tell one project's `.env` from another's.
+pub(super) fn short_path(path: &str) -> String {
+    let mut parts = path.rsplit('/').filter(|part| !part.is_empty());
+    let (file, folder) = (parts.next().unwrap_or(path), parts.next());
+    shorten(&folder.map_or_else(|| file.to_owned(), |folder| format!("{folder}/{file}")))
 }
 
 /// Cuts a text to one line that a menu can hold.
@@ -131,6 +145,16 @@ mod tests {
                 assert!(contrast >= 3.0, "{symbol:?} on {bar:?}: {contrast:.2}, and WCAG asks for 3");
             }
         }
+    }
+
+    #[test]
+    fn a_simulated_machine_is_called_one_and_a_file_by_its_folder() {
+        let mut simulated = snapshot(Some(Pressure::Normal), false);
+        simulated.memory.simulated = Some("16gb-docker".to_owned());
+        let face = Face::of(&simulated);
+        assert!(face.status.starts_with("SIMULATED 16gb-docker") && face.tooltip.contains("SIMULATED"), "{face:?}");
+        assert_eq!(short_path("/people/ada/src/project/.env"), "project/.env");
+        assert_eq!(short_path(".env"), ".env");
     }
 
     #[test]

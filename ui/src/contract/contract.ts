@@ -256,7 +256,11 @@ export type EnvState = {
 /**
  * The file and what it says.
  */
-env: EnvStatus | null, };
+env: EnvStatus | null, 
+/**
+ * The files that a person has approved, by path: those that can be followed without another word.
+ */
+known: Array<string>, };
 
 /**
  * A followed `.env`.

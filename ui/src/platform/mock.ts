@@ -348,7 +348,7 @@ export class MockPlatform implements Platform {
       after: this.snapshot.memory,
     }),
     start_again: () => ({ outcomes: [], gained_bytes: 0, before: this.snapshot.memory, after: this.snapshot.memory }),
-    env: () => ({ env: this.snapshot.env }),
+    env: () => ({ env: this.snapshot.env, known: [] }),
     follow: ({ path }) => {
       const file = path === null || path.endsWith('/.env') ? path : `${path}/.env`;
       return this.#setEnv(file === null ? null : { ...ENV_STATES.unapproved, path: file });

@@ -211,7 +211,7 @@ impl Commands for App {
     }
 
     async fn env(&self, _: Empty) -> Result<EnvState, Failure> {
-        Ok(EnvState { env: self.following.status() })
+        Ok(EnvState { env: self.following.status(), known: self.following.known() })
     }
 
     async fn follow(&self, choice: EnvChoice) -> Result<EnvState, Failure> {

@@ -163,6 +163,13 @@ impl Following {
         }
     }
 
+    /// The files that were approved and are still there.
+    pub(crate) fn known(&self) -> Vec<String> {
+        let inner = self.lock();
+        let there = inner.trust.files().filter(|path| path.is_file());
+        there.filter_map(Path::to_str).map(str::to_owned).collect()
+    }
+
     /// What the file in force means.
     pub(crate) fn settings(&self) -> Option<Settings> {
         self.lock().good.settings().cloned()

@@ -54,7 +54,14 @@ impl Others {
         Ok(Offers {
             offers: offers.collect(),
             notes: survey.notes.into_iter().map(|note| note.text).collect(),
-            stopped: self.stops.pending().await.map_err(unlisted)?.into_iter().map(|pending| pending.name).collect(),
+            stopped: self
+                .stops
+                .pending()
+                .await
+                .map_err(|error| unlisted(&error))?
+                .into_iter()
+                .map(|pending| pending.name)
+                .collect(),
         })
     }
 
@@ -73,7 +80,7 @@ impl Others {
     }
 
     async fn start_again(&self) -> Result<Vec<OfferOutcome>, Failure> {
-        Ok(self.stops.start_again().await.map_err(unlisted)?.into_iter().map(started).collect())
+        Ok(self.stops.start_again().await.map_err(|error| unlisted(&error))?.into_iter().map(started).collect())
     }
 
     /// Starts what was stopped once a job has ended, however it ended.
@@ -110,7 +117,7 @@ impl Others {
 }
 
 /// The list of stopped containers is all that can fail here.
-fn unlisted(error: NeighboursError) -> Failure {
+fn unlisted(error: &NeighboursError) -> Failure {
     Failure::new(FailureCode::Io, error.to_string()).hint("Start your containers by hand once: `docker start NAME`.")
 }
 

@@ -540,6 +540,9 @@ pub struct ConvertRequest {
 pub struct EnvState {
     /// The file and what it says.
     pub env: Option<EnvStatus>,
+    /// The files that a person has approved, by path: those that can be followed without another word.
+    #[serde(default)]
+    pub known: Vec<String>,
 }
 
 /// A followed `.env`.

@@ -161,7 +161,7 @@ fn write_large_checkpoint(folder: &Path) {
     write_weights(&folder.join("model.safetensors"), &tensors);
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).expect("it can be made");
         for entry in fs::read_dir(from).expect("it is there").flatten() {
@@ -172,7 +172,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn write_weights(path: &Path, tensors: &[(String, Vec<usize>)]) {
+pub(crate) fn write_weights(path: &Path, tensors: &[(String, Vec<usize>)]) {
     let (mut header, mut end) = (Map::new(), 0);
     for (name, shape) in tensors {
         let bytes = 2 * shape.iter().product::<usize>();

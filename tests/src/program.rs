@@ -94,8 +94,12 @@ impl TestHome {
 
     /// Starts `embedbar serve` with further arguments.
     pub fn serve_with(&self, arguments: &[&str]) -> Server {
-        let mut child = self
-            .command(&[&["serve", "--port", "0"], arguments].concat())
+        self.serve_by(|command| command, arguments)
+    }
+
+    /// Starts `embedbar serve` by a command that `wrap` makes of the usual one.
+    pub fn serve_by(&self, wrap: impl FnOnce(Command) -> Command, arguments: &[&str]) -> Server {
+        let mut child = wrap(self.command(&[&["serve", "--port", "0"], arguments].concat()))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -377,6 +377,7 @@ mod tests {
             precision: ConvertPrecision::Int8,
             format: ConvertFormat::Gguf,
             target: None,
+            make_room: None,
         };
         let id = app.convert(request).await.expect("it can be tried").id;
         // A conversion that did not wait would fail: there is no such program.

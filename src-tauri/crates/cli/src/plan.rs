@@ -181,8 +181,6 @@ fn unit(backend: Backend) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     /// `embedbar plan --table` prints it.
     #[test]
     fn the_readme_has_the_table_of_choices() {

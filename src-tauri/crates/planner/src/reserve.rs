@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::{History, Reading, Thresholds, text};
 
+/// The least that stays free is never more than this part of all memory.
+const LEAST_DIVISOR: u64 = 4;
+
 /// Why so much stays free.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReserveCause {
@@ -52,7 +55,9 @@ impl Reserve {
             }
             None => None,
         };
-        let least = Self { bytes: thresholds.least_reserve_bytes, cause: ReserveCause::Least };
+        // All of a small container would be too much to leave free.
+        let least = thresholds.least_reserve_bytes.min(total / LEAST_DIVISOR);
+        let least = Self { bytes: least, cause: ReserveCause::Least };
         let share = Self { bytes: share, cause: ReserveCause::Share { percent } };
         let growth = growth.map(|(to, cause)| Self { bytes: to.saturating_sub(used), cause });
         // The later of equals wins: one that says more than "the least".

@@ -43,8 +43,8 @@ struct Inner {
 /// What a state of the file leads to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
-    /// This model is to be active; the sentence is a warning.
-    Activate(Model, Option<String>),
+    /// This model is to be active; sentences that a person should know with it.
+    Activate(Model, Vec<String>),
     /// A server on the network is to answer.
     Connect(Target),
     /// Nothing changes, and why.
@@ -80,9 +80,9 @@ impl Following {
         let settings = inner.look(&file)?;
         pass_on(&settings, environment);
         match governing.follow(&settings, library, reading, &ModelState::Idle, remote) {
-            Outcome::Activate(model, warning) => {
+            Outcome::Activate(model, remarks) => {
                 let effect = format!("`{}` is the model that Embedbar began with.", model.id);
-                inner.status.as_mut()?.effect = with_warning(&effect, warning.as_deref());
+                inner.status.as_mut()?.effect = with_remarks(&effect, &remarks);
                 Some(model)
             }
             // The watcher's first look connects.
@@ -304,8 +304,8 @@ fn pass_on(settings: &Settings, environment: &Environment) {
     }
 }
 
-fn with_warning(effect: &str, warning: Option<&str>) -> String {
-    warning.map_or_else(|| effect.to_owned(), |warning| format!("{effect} Warning: {warning}."))
+fn with_remarks(effect: &str, remarks: &[String]) -> String {
+    [&[effect.to_owned()], remarks].concat().join(" ")
 }
 
 /// What a file would do that may not decide yet.
@@ -422,13 +422,13 @@ impl Governing {
                 let wanted = wanted(&known.unwrap_or_else(|| model.id.clone()), settings, allowed);
                 let precision = precision_of(&model).map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
                 self.want(Wanted { wishes: Wishes { precision, ..wanted.wishes.clone() }, ..wanted });
-                return Outcome::Activate(model, None);
+                return Outcome::Activate(model, Vec::new());
             }
             Asked::Known(wanted) => wanted,
         };
         let id = wanted.model.clone();
         let outcome = match self.decide(&wanted, library, reading, state) {
-            Decision::Load(model, warning) => Outcome::Activate(model, warning),
+            Decision::Load(model, remarks) => Outcome::Activate(model, remarks),
             Decision::NotInstalled => Outcome::Nothing(match wanted.wishes.precision {
                 PrecisionWish::Explicit(precision) => format!(
                     "`{id}` is not installed in {precision}; convert it in this panel or with `embedbar convert`. The active model stays."
@@ -504,13 +504,13 @@ impl App {
                     }
                 }
             }
-            Outcome::Activate(model, warning) => {
+            Outcome::Activate(model, remarks) => {
                 let id = model.id.clone();
                 tracing::info!(model = id, origin = %settings.model.origin, "the followed file asks for a model");
                 self.following.set_effect(format!("`{id}` is being made the active model."));
                 self.changed.notify_one();
                 match self.make_active(model).await {
-                    Ok(_) => with_warning(&format!("`{id}` is the active model."), warning.as_deref()),
+                    Ok(_) => with_remarks(&format!("`{id}` is the active model."), &remarks),
                     // A newer save or choice says the rest.
                     Err(failure) if failure.code == FailureCode::Cancelled => return,
                     Err(failure) => {

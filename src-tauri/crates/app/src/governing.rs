@@ -15,7 +15,7 @@ use embedbar_contract::{
 use embedbar_memory::used_bytes;
 use embedbar_planner::{
     Action, Backend, Candidate, Choice, Event, Governor, GovernorRules, History, Judged, KeepAlive, Measured, Place,
-    Plan, PrecisionWish, Present, QuerySeen, Reading, Tick, Verdict, Wishes, memory_text, plan,
+    Plan, PrecisionWish, Present, QuerySeen, Reading, Standing, Tick, Verdict, Wishes, memory_text, plan,
 };
 use embedbar_store::{Library, Model};
 
@@ -70,8 +70,8 @@ impl Wanted {
 /// What a wish leads to now.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Decision {
-    /// Load this; the sentence is a warning.
-    Load(Model, Option<String>),
+    /// Load this; sentences that a person should know with it.
+    Load(Model, Vec<String>),
     /// Nothing of it is installed that could be loaded.
     NotInstalled,
     /// Nothing of it fits; the sentence says why.
@@ -240,22 +240,23 @@ impl Governing {
         let found = inner.plan(&self.world, wanted, &entries, &installed, reading, None);
         log(wanted, &found);
         match &found.choice {
-            Choice::Local { warning, .. } => {
+            Choice::Local { .. } => {
                 let model = found.chosen().and_then(|judged| model_of(&installed, &judged.candidate));
-                model.map_or(Decision::NotInstalled, |model| Decision::Load(model.clone(), warning.clone()))
+                model.map_or(Decision::NotInstalled, |model| Decision::Load(model.clone(), remarks(&found)))
             }
             Choice::Remote => Decision::Remote,
             // What was never compared is used where nothing else is there: the user asked for the model, and is told.
             Choice::Nothing { .. } if found.candidates.iter().any(never_compared) => {
-                let only =
-                    found.candidates.iter().find(|judged| never_compared(judged)).map(|it| it.candidate.precision);
-                let precision = only.map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
-                let insisting = Wanted { wishes: Wishes { precision, ..wanted.wishes.clone() }, ..wanted.clone() };
-                let found = inner.plan(&self.world, &insisting, &entries, &installed, reading, None);
-                let model = found.chosen().and_then(|judged| model_of(&installed, &judged.candidate));
+                let trusted: Vec<Installed> = installed.iter().map(trusted).collect();
+                let found = inner.plan(&self.world, wanted, &entries, &trusted, reading, None);
+                let model = found.chosen().and_then(|judged| model_of(&trusted, &judged.candidate));
                 match (model, &found.choice) {
-                    (Some(model), Choice::Local { warning, .. }) => Decision::Load(model.clone(), warning.clone()),
-                    (_, Choice::Nothing { reason }) => Decision::NoRoom(reason.clone()),
+                    (Some(model), _) => {
+                        let mut told = remarks(&found);
+                        told.push("Its vectors have never been compared with those of its source.".to_owned());
+                        Decision::Load(model.clone(), told)
+                    }
+                    (None, Choice::Nothing { reason }) => Decision::NoRoom(reason.clone()),
                     _ => Decision::NotInstalled,
                 }
             }
@@ -640,6 +641,26 @@ fn by_its_file(installed: &Installed) -> Measured {
 /// Whether a candidate is installed and lacks nothing but a comparison with its source.
 fn never_compared(judged: &Judged) -> bool {
     judged.ready && matches!(judged.verdict, Verdict::BelowFloor { mean_cosine: None, .. })
+}
+
+/// What a person should know about a choice: what speaks against it, and what would have been preferred.
+fn remarks(found: &Plan) -> Vec<String> {
+    let Choice::Local { index, warning } = &found.choice else { return Vec::new() };
+    let passed_over = found.candidates[..*index]
+        .iter()
+        .find(|judged| judged.ready && matches!(judged.verdict, Verdict::DoesNotFit { .. }));
+    let warning = warning.as_ref().map(|warning| format!("Warning: {warning}."));
+    let passed_over = passed_over.map(|judged| format!("Passed over: {}.", judged.sentence));
+    warning.into_iter().chain(passed_over).collect()
+}
+
+/// As if nobody had to compare it.
+fn trusted(installed: &Installed) -> Installed {
+    let mut trusted = installed.clone();
+    if trusted.artefact.standing == Standing::NotCompared {
+        trusted.artefact.standing = Standing::Original;
+    }
+    trusted
 }
 
 /// Whether a candidate's precision is one that is wanted.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{History, Reading, Thresholds, text};
+use crate::{History, Reading, System, Thresholds, text};
 
 /// The least that stays free is never more than this part of all memory.
 const LEAST_DIVISOR: u64 = 4;
@@ -49,7 +49,8 @@ impl Reserve {
         let share = (total as f64 * thresholds.reserve_share) as u64;
         let growth = match history.usual_use {
             Some(usual) => Some((usual.used_bytes, ReserveCause::UsualUse { used_bytes: usual.used_bytes })),
-            None if total <= thresholds.first_working_set_up_to_bytes => {
+            // A person's laptop is filled by editors and browsers; of a server or a container nobody knows.
+            None if reading.system != System::Linux && total <= thresholds.first_working_set_up_to_bytes => {
                 let working_set_bytes = first_working_set(total, thresholds);
                 Some((working_set_bytes, ReserveCause::FirstStart { working_set_bytes }))
             }

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use crate::following::{active, becomes, call, env, save};
 
 /// What a server was sent: the header with the key, and the texts.
+type Requests = Vec<(String, Vec<String>)>;
+
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<(String, Vec<String>)>>>);
+struct Seen(Arc<Mutex<Requests>>);
 
 impl Seen {
     fn texts(&self) -> Vec<String> {
@@ -32,13 +34,13 @@ fn server() -> (String, Seen) {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let told = told.clone();
-            std::thread::spawn(move || answer(stream, &told));
+            std::thread::spawn(move || answer(&stream, &told));
         }
     });
     (format!("http://{address}/v1"), seen)
 }
 
-fn answer(stream: TcpStream, seen: &Seen) -> Option<()> {
+fn answer(stream: &TcpStream, seen: &Seen) -> Option<()> {
     let mut input = BufReader::new(stream.try_clone().ok()?);
     loop {
         let (mut length, mut key) = (0, String::new());
@@ -55,7 +57,7 @@ fn answer(stream: TcpStream, seen: &Seen) -> Option<()> {
             };
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.trim().parse().ok()?,
-                "authorization" => key = value.trim().to_owned(),
+                "authorization" => value.trim().clone_into(&mut key),
                 _ => {}
             }
         }
@@ -71,7 +73,7 @@ fn answer(stream: TcpStream, seen: &Seen) -> Option<()> {
         seen.0.lock().ok()?.push((key, texts));
         let reply = json!({ "data": data, "model": "small", "usage": { "prompt_tokens": 5, "total_tokens": 5 } });
         let reply = reply.to_string();
-        let mut output = &stream;
+        let mut output = stream;
         write!(
             output,
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{reply}",

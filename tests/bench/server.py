@@ -19,6 +19,8 @@ from typing import Any
 
 PATIENCE_SECONDS = 180
 """After which an answer that has not come is a failure of the benchmark, not a figure of it."""
+IDLE_SECONDS = 4
+"""After which a connection is opened anew: the gateway closes those that say nothing for long, as every HTTP server does."""
 
 WORDS = """river stone paper window market garden letter engine winter summer bridge forest kitchen teacher memory signal
 copper silver harbour village morning evening question answer pattern measure journey silence thunder island mountain""".split()
@@ -40,9 +42,12 @@ class Client:
     def __init__(self, port: int, token: str) -> None:
         self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+        self.used = time.monotonic()
 
     def send(self, command: str, parameters: dict) -> Reply:
         """One command; raises only where there is no HTTP answer."""
+        if time.monotonic() - self.used > IDLE_SECONDS:
+            self.connection.close()
         try:
             self.connection.request("POST", f"/api/call/{command}", json.dumps(parameters).encode(), self.headers)
             answer = self.connection.getresponse()
@@ -50,6 +55,7 @@ class Client:
         except BaseException:
             self.connection.close()  # the next request opens another one
             raise
+        self.used = time.monotonic()
         try:
             body = json.loads(text)
         except ValueError:
@@ -247,7 +253,9 @@ class ShownLimit:
         """Takes the memory of a process and of its children into what is used."""
         own = 0
         for process in [pid, *children(pid)]:
-            own += resident(process).get("Rss", 0)
+            # Not `resident`: that has the kernel walk all pages, which a worker at work would feel.
+            fields = read_or_nothing(f"/proc/{process}/statm").split()
+            own += int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
         self.use(self.others + own)
 
     def wrapping(self) -> list[str]:

@@ -127,12 +127,11 @@ def thinned(points: list[tuple[float, float]], most: int) -> list[tuple[float, f
     return [max(points[at : at + size], key=lambda point: point[1]) for at in range(0, len(points), size)]
 
 
-def graph(samples: list[Sample], expected: int, caption: str) -> str:
+def graph(samples: list[Sample], texts: int, expected: int, caption: str) -> str:
     highest = max(max(max(s.resident, s.footprint) for s in samples), expected * ALLOWED) / MB * 1.12
-    last = max(samples[-1].texts, 1)
 
-    def x(texts: float) -> float:
-        return LEFT + texts / last * (WIDTH - LEFT - RIGHT)
+    def x(done: float) -> float:
+        return LEFT + done / texts * (WIDTH - LEFT - RIGHT)
 
     def y(megabytes: float) -> float:
         return HEIGHT - BOTTOM - megabytes / highest * (HEIGHT - TOP - BOTTOM)
@@ -165,9 +164,11 @@ def graph(samples: list[Sample], expected: int, caption: str) -> str:
     for number in range(int(highest / step) + 1):
         out.append(f'<path d="M{LEFT} {y(number * step):.1f}H{WIDTH - RIGHT}" stroke="{GRID}"/>')
         out.append(words(LEFT - 9, y(number * step) + 4, f"{number * step:.0f}", anchor="end"))
-    step = step_of(last, 8)
-    for number in range(int(last / step) + 1):
-        out.append(words(x(number * step), HEIGHT - BOTTOM + 20, f"{number * step:,.0f}", anchor="middle"))
+    step = step_of(texts, 8)
+    for number in range(int(texts / step) + 1):
+        # The last one would stick out.
+        anchor = "end" if number * step == texts else "middle"
+        out.append(words(x(number * step), HEIGHT - BOTTOM + 20, f"{number * step:,.0f}", anchor=anchor))
     out.append(words((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "texts embedded", INK, "middle"))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     out.append(words(20, middle, "MB", INK, "middle", f'transform="rotate(-90 20 {middle:.0f})"'))
@@ -217,7 +218,7 @@ def main() -> None:
     print(f"\nFootprint's median in the earlier half after the warm-up: {halves[0]:.1f} MB, in the later: {halves[1]:.1f} MB.")
     if arguments.svg:
         caption = f"{texts:,} texts of 1 to {LONGEST} words, all-MiniLM-L6-v2 INT8"
-        arguments.svg.write_text(graph(samples, expected, caption))
+        arguments.svg.write_text(graph(samples, texts, expected, caption))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@
 vocabulary, as many of one to two words as of 256 to 512 (log-uniform; about a token a word), and come in batches of 1 to 32 with a
 single query now and then, the same ones each time. Once a second it writes down what the program says of its worker (anonymous
 pages, as the memory gauge shows them) and what the kernel says (resident set, proportional set). Afterwards: the slope of
-the footprint by least squares over the last four fifths, and the peak beside the planner's estimate.
+the footprint by least squares over the last four fifths, with its standard error, and the peak beside the planner's estimate.
 
 Prints Markdown; `--svg` draws the graph of the README. Exits with 1 only where a request fails.
 """
 
 import argparse
+import itertools
 import json
+import math
 import random
 import subprocess
 import sys
@@ -89,12 +91,16 @@ def text_of(chance: random.Random) -> str:
     return " ".join(chance.choices(WORDS, k=round(LONGEST ** chance.random())))
 
 
-def slope(samples: list[Sample]) -> float:
-    """Bytes per text, by least squares."""
+def slope(samples: list[Sample]) -> tuple[float, float]:
+    """Bytes per text by least squares, and the standard error; readings that follow each other are alike, so that they count less."""
     count = len(samples)
     mean_x, mean_y = sum(s.texts for s in samples) / count, sum(s.footprint for s in samples) / count
     spread = sum((s.texts - mean_x) ** 2 for s in samples)
-    return sum((s.texts - mean_x) * (s.footprint - mean_y) for s in samples) / spread
+    found = sum((s.texts - mean_x) * (s.footprint - mean_y) for s in samples) / spread
+    rest = [s.footprint - mean_y - found * (s.texts - mean_x) for s in samples]
+    squares = sum(it * it for it in rest) or 1.0
+    alike = min(max(sum(one * next_one for one, next_one in itertools.pairwise(rest)) / squares, 0.0), 0.99)
+    return found, math.sqrt(squares / max(count - 2, 1) / spread * (1 + alike) / (1 - alike))
 
 
 def estimate(embedbar: Path, home: Path) -> int:
@@ -121,12 +127,6 @@ def step_of(highest: float, most: int) -> float:
     return highest
 
 
-def thinned(points: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """Of each stretch its highest point, so that no peak is lost."""
-    size = max(1, len(points) // most)
-    return [max(points[at : at + size], key=lambda point: point[1]) for at in range(0, len(points), size)]
-
-
 def graph(samples: list[Sample], texts: int, expected: int, caption: str) -> str:
     highest = max(max(max(s.resident, s.footprint) for s in samples), expected * ALLOWED) / MB * 1.12
 
@@ -143,7 +143,7 @@ def graph(samples: list[Sample], texts: int, expected: int, caption: str) -> str
         return f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>'
 
     def curve(name: str, colour: str, width: float) -> str:
-        points = thinned([(x(s.texts), y(getattr(s, name) / MB)) for s in samples], 380)
+        points = [(x(s.texts), y(getattr(s, name) / MB)) for s in samples]
         return f'<path d="M{"L".join(f"{a:.1f} {b:.1f}" for a, b in points)}" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>'
 
     out = [
@@ -206,12 +206,12 @@ def main() -> None:
     settled = [sample for sample in samples if sample.texts >= texts * WARM_UP]
     if len(settled) < 2:
         raise SystemExit("this was too short to say anything: take more texts")
-    growth = slope(settled) * 10_000 / MB
+    growth, error = (it * 10_000 / MB for it in slope(settled))
     peak, most_resident = max(s.footprint for s in samples), max(s.resident for s in samples)
     minutes = samples[-1].seconds / 60
     print(f"\n{texts:,} texts, {tokens:,} tokens in {minutes:.1f} min; {len(samples)} readings; {len({s.pid for s in samples})} worker\n")
     print("| figure | measured | goal |\n|---|---|---|")
-    print(f"| footprint's slope after the first {WARM_UP:.0%} of the texts | {growth:+.2f} MB in 10,000 texts | about 0 |")
+    print(f"| footprint's slope after the first {WARM_UP:.0%} of the texts | {growth:+.2f} MB in 10,000 texts, standard error {error:.2f} | about 0 |")
     print(f"| footprint's peak / estimate ({expected / MB:.0f} MB) | {peak / MB:.1f} MB, {peak / expected:.2f} | at most {ALLOWED} |")
     print(f"| resident set's peak / estimate | {most_resident / MB:.1f} MB, {most_resident / expected:.2f} | |")
     halves = [quantile([s.footprint / MB for s in half], 0.5) for half in (settled[: len(settled) // 2], settled[len(settled) // 2 :])]

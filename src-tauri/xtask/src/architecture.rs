@@ -21,6 +21,11 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("embedbar-convert", &["embedbar-mil"]),
     ("embedbar-mil", &["embedbar-convert", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-memory", &["embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
+    ("embedbar-planner", &["embedbar-engine", "embedbar-memory", "embedbar-lifecycle", "embedbar-app"]),
+    ("embedbar-settings", &["embedbar-planner", "embedbar-lifecycle", "embedbar-app"]),
+    // Both speak to strangers and decide nothing.
+    ("embedbar-remote", &["embedbar-settings", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
+    ("embedbar-neighbours", &["embedbar-settings", "embedbar-memory", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-lifecycle", &["embedbar-engine", "embedbar-documents", "embedbar-gateway", "embedbar-app"]),
     ("embedbar-gateway", &["embedbar-engine", "embedbar-lifecycle", "embedbar-documents"]),
     ("embedbar-contract", &["embedbar-app", "embedbar-engine", "embedbar-lifecycle", "embedbar-documents"]),

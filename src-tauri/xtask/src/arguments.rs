@@ -18,8 +18,11 @@ Usage: cargo xtask COMMAND
                                   of JSON; fails if anything is missing, or if FILE is not the first result
   test [--quick]                  every test there is; the last line counts them. --quick: cargo alone, no network
   mac-check                       check and clippy of the whole workspace for aarch64-apple-darwin
-  bench [-- ARGS]                 the table of measured figures, beside onnxruntime's; `bench -- convert` measures conversions
-                                  of a model of 8 GB beside cp and coremltools
+  bench [-- ARGS]                 the table of measured figures, beside onnxruntime's
+  bench -- convert [ARGS]         conversions of a model of 8 GB beside cp and coremltools
+  bench -- swap [ARGS]            what queries notice while a followed `.env` swaps the model
+  bench -- soak [ARGS]            the worker's memory over 20,000 texts; `--svg PATH` draws it
+  bench -- seed-table [ARGS]      the performance table that this project began with, as it is measured here
   contract                        write ui/src/contract/contract.ts from the Rust types
   bundled-model [--check] [--hf DIR]
                                   make models/bundled again from the published checkpoint (or from DIR);

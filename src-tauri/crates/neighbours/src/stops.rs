@@ -275,20 +275,26 @@ impl Stops {
     }
 
     async fn start(&self, docker: &Docker, pending: &Pending) -> StartResult {
-        // The engine may have been asked to stop it a moment ago by a program that was killed then: it runs, and will not for long.
+        // The engine may have been asked to stop it a moment ago by a program that was killed then. Docker says that it runs, and it
+        // will not for long; podman says that it does not, and refuses to start it yet.
         let stopping = pending.stage.still_stopping(now_ms(), self.patience.stop_margin);
         let deadline = Instant::now() + stopping;
         loop {
-            match docker.inspect(&pending.id).await {
-                Ok(inspected) if !inspected.running => break,
-                Ok(_) if Instant::now() >= deadline => return StartResult::AlreadyRunning,
-                Err(CallError::NotThere) => return StartResult::Gone,
-                // podman has no word of Docker's for a container that is on its way.
-                Err(error) if Instant::now() >= deadline => return StartResult::Failed { reason: error.sentence() },
-                Ok(_) | Err(_) => sleep(self.patience.look.min(stopping)).await,
+            let last = Instant::now() >= deadline;
+            match self.start_now(docker, &pending.id).await {
+                StartResult::AlreadyRunning | StartResult::Failed { .. } if !last => sleep(self.patience.look).await,
+                result => return result,
             }
         }
-        match docker.start(&pending.id, self.patience.start).await {
+    }
+
+    async fn start_now(&self, docker: &Docker, id: &str) -> StartResult {
+        let started = match docker.inspect(id).await {
+            Ok(inspected) if inspected.running => return StartResult::AlreadyRunning,
+            Ok(_) => docker.start(id, self.patience.start).await,
+            Err(error) => Err(error),
+        };
+        match started {
             Ok(()) => StartResult::Started,
             Err(CallError::NotThere) => StartResult::Gone,
             Err(error) => StartResult::Failed { reason: error.sentence() },

@@ -245,6 +245,15 @@ impl Governing {
                 model.map_or(Decision::NotInstalled, |model| Decision::Load(model.clone(), remarks(&found)))
             }
             Choice::Remote => Decision::Remote,
+            // Where the machine says nothing of its memory, that is no reason to have no model.
+            Choice::Nothing { .. } if inner.reading(&self.world, reading, None).room_bytes().is_none() => {
+                let allowed = |judged: &&Judged| judged.ready && !matches!(judged.verdict, Verdict::NotAllowed(_));
+                let model = found.candidates.iter().find(allowed);
+                let model = model.and_then(|judged| model_of(&installed, &judged.candidate));
+                model.map_or(Decision::NotInstalled, |model| {
+                    Decision::Load(model.clone(), vec!["How much memory is free is not known.".to_owned()])
+                })
+            }
             // What was never compared is used where nothing else is there: the user asked for the model, and is told.
             Choice::Nothing { .. } if found.candidates.iter().any(never_compared) => {
                 let trusted: Vec<Installed> = installed.iter().map(trusted).collect();
@@ -418,7 +427,9 @@ impl Inner {
                 };
                 loaded.held_bytes = own.max(gained);
                 let resident = reading.worker_resident_bytes.unwrap_or(0);
-                loaded.mapped_bytes = resident.saturating_sub(own).min(loaded.file_bytes);
+                // A process that holds more than its file has copied the weights, and has no need of the file any more.
+                let mapped = resident.saturating_sub(own).min(loaded.file_bytes);
+                loaded.mapped_bytes = if own >= loaded.file_bytes { 0 } else { mapped };
             }
         }
     }

@@ -39,10 +39,10 @@ impl Scene {
         let used = total.saturating_sub(self.reading.memory.available_bytes.expect("it is known") + held);
         let grown = match self.history.usual_use {
             Some(usual) => usual.used_bytes,
-            None if total <= 16 << 30 => (total / 16 * 10).min(10 << 30),
+            None if self.reading.system != System::Linux && total <= 16 << 30 => (total / 16 * 10).min(10 << 30),
             None => 0,
         };
-        (1 << 30).max(total / 100 * 8).max(grown.saturating_sub(used))
+        (1 << 30).min(total / 4).max(total / 100 * 8).max(grown.saturating_sub(used))
     }
 
     fn room(&self) -> u64 {

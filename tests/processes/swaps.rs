@@ -157,6 +157,32 @@ fn kills_of_workers(arguments: &[&str]) {
     });
 }
 
+/// The nice values of a process's threads, by their names.
+fn nice_values(pid: u32) -> Vec<(String, i32)> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    let value = |stat: String| {
+        let (before, after) = stat.rsplit_once(')')?;
+        Some((before.rsplit('(').next()?.to_owned(), after.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    stats.filter_map(value).collect()
+}
+
+#[test]
+fn a_model_is_loaded_behind_the_others_and_computes_beside_them() {
+    let scene = Scene::new();
+    let server = scene.serve(&[]);
+    scene.follow();
+    becomes(&server, MODELS[0]);
+    save(&scene.file, &text(1, MODELS[1]), true);
+    becomes(&server, MODELS[1]);
+    ask(&server).expect("it answers");
+    let worker = *workers(server.pid()).last().expect("one serves");
+    let values = nice_values(worker);
+    let usual = nice_values(server.pid()).iter().map(|(_, nice)| *nice).max().expect("it has threads");
+    assert!(values.len() > 1 && values.iter().all(|(_, nice)| *nice <= usual), "{values:?}");
+}
+
 #[test]
 fn a_worker_killed_at_any_step_of_a_swap_costs_no_answer() {
     kills_of_workers(&[]);

@@ -101,7 +101,7 @@ impl App {
         let remembered = if world.is_simulated() { Remembered::nothing() } else { Remembered::open(home.history()) };
         let gauge = Gauge::new(machine);
         let (following, events) = Following::open(&home)?;
-        let wanted = Wanted::of(options.model.as_deref().unwrap_or(BUNDLED_ID), PrecisionWish::Automatic);
+        let wanted = Wanted::of(BUNDLED_ID, PrecisionWish::Automatic);
         let governing = Arc::new(Governing::new(world, remembered, wanted));
         let environment = Environment::default();
         let remote = RemoteEndpoint::open(&home)?;
@@ -114,7 +114,11 @@ impl App {
         };
         let begins_as_followed = followed.is_some();
         let model = match (&options.model, followed) {
-            (Some(name), _) => library.find(name)?,
+            (Some(name), _) => {
+                let model = library.find(name)?;
+                governing.want(Wanted::exactly(&model));
+                model
+            }
             (None, Some(model)) => model,
             // Nobody said anything: the model that comes with the program, in the precision that suits the machine.
             (None, None) if options.stay && governing.wanted().model == BUNDLED_ID => {

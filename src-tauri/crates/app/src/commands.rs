@@ -13,13 +13,11 @@ use embedbar_contract::{
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
-use embedbar_planner::PrecisionWish;
 
 use crate::app::App;
 use crate::cleanup;
 use crate::conversion::Conversion;
 use crate::governing::Wanted;
-use crate::installed::precision_of;
 use crate::neighbours;
 use crate::queries::Cost;
 
@@ -201,10 +199,7 @@ impl Commands for App {
 
     async fn activate(&self, choice: ModelChoice) -> Result<ModelState, Failure> {
         let model = self.library.find(&choice.model)?;
-        // A person's choice holds until they make another one: nothing steps away from it by itself.
-        let precision = precision_of(&model).map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
-        let known = Catalogue::builtin().installed(&model.id).map(|(entry, _)| entry.id.clone());
-        let wanted = Wanted::of(known.unwrap_or_else(|| model.id.clone()), precision);
+        let wanted = Wanted::exactly(&model);
         let state = self.make_active(model).await?;
         self.governing.want(wanted);
         Ok(state)

@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::governing::{Decision, Governing, Wanted};
-use crate::installed::precision_of;
 use crate::remote::RemoteEndpoint;
 
 /// The file, the stores and the last state.
@@ -418,10 +417,10 @@ impl Governing {
                 return Outcome::Nothing(effect);
             }
             Asked::Model(model) => {
-                let known = Catalogue::builtin().installed(&model.id).map(|(entry, _)| entry.id.clone());
-                let wanted = wanted(&known.unwrap_or_else(|| model.id.clone()), settings, allowed);
-                let precision = precision_of(&model).map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
-                self.want(Wanted { wishes: Wishes { precision, ..wanted.wishes.clone() }, ..wanted });
+                let exactly = Wanted::exactly(&model);
+                let wanted = wanted(&exactly.model, settings, allowed);
+                let wishes = Wishes { precision: exactly.wishes.precision, ..wanted.wishes };
+                self.want(Wanted { wishes, ..wanted });
                 return Outcome::Activate(model, Vec::new());
             }
             Asked::Known(wanted) => wanted,

@@ -19,7 +19,7 @@ use embedbar_planner::{
 };
 use embedbar_store::{Library, Model};
 
-use crate::installed::{Installed, candidate_of, installed, model_of};
+use crate::installed::{Installed, candidate_of, installed, model_of, precision_of};
 use crate::remembered::Remembered;
 use crate::simulation::World;
 
@@ -56,6 +56,13 @@ impl Wanted {
     pub(crate) fn of(model: impl Into<String>, precision: PrecisionWish) -> Self {
         let wishes = Wishes { precision, ..Wishes::default() };
         Self { model: model.into(), wishes, keep_alive: KeepAlive::Forever, pinned: false }
+    }
+
+    /// This installed model in its precision and no other: a person named it, so nothing steps away from it by itself.
+    pub(crate) fn exactly(model: &Model) -> Self {
+        let precision = precision_of(model).map_or(PrecisionWish::Automatic, PrecisionWish::Explicit);
+        let known = Catalogue::builtin().installed(&model.id).map(|(entry, _)| entry.id.clone());
+        Self::of(known.unwrap_or_else(|| model.id.clone()), precision)
     }
 
     /// The wanted model and those that may stand in for it.

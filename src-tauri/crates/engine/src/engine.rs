@@ -62,6 +62,17 @@ pub struct Batch {
     pub forward_ms: f64,
 }
 
+/// Starts the threads that compute, which otherwise begin with the first product and inherit the priority of whoever needs it.
+pub fn start_threads() {
+    candle_core::utils::barrier_pool();
+    candle_core::utils::with_threadpool(|| ());
+    // The pool of the products in F32 has no other beginning than one that is large enough to be shared out.
+    let square = candle_core::Tensor::zeros((256, 256), candle_core::DType::F32, &candle_core::Device::Cpu);
+    if let Err(error) = square.and_then(|square| square.matmul(&square)) {
+        tracing::debug!(%error, "the threads that compute could not be started beforehand");
+    }
+}
+
 impl Engine {
     /// Loads the model at `path` under the name `id`.
     ///

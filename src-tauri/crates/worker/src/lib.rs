@@ -99,8 +99,9 @@ fn load_by(open: Open, load: &Load) -> Result<Holding, Failure> {
 }
 
 /// Opens a model on a thread of its own, because a thread that has stepped back may not come forward again. Those that compute
-/// with the model later are started by other threads.
+/// with the model later are started before, so that they do not step back with it.
 fn open_in_background(open: Open, model: &str, path: &Path) -> Result<Engine, Failure> {
+    embedbar_engine::start_threads();
     let opened = thread::scope(|scope| {
         let loader = thread::Builder::new().name("loader".to_owned()).spawn_scoped(scope, || {
             embedbar_memory::step_back();

@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Rig,
     /// Unpacking the Mac's standard library.
     MacCheck,
+    /// A container engine for the tests of those that stop and start. What it can do on this machine is found out there.
+    Containers,
     /// A checkpoint from the package index, and Python environments. A Python from elsewhere will do.
     Python,
 }
@@ -54,6 +56,10 @@ const PACKAGES: &[(Need, &str)] = &[
     (Need::Rig, "gir1.2-gtk-3.0"),
     (Need::Rig, "gir1.2-dbusmenu-gtk3-0.4"),
     (Need::MacCheck, "zstd"),
+    (Need::Containers, "podman"),
+    (Need::Containers, "crun"),
+    // for an image that is made and not fetched
+    (Need::Containers, "busybox-static"),
     (Need::Python, "python3"),
     (Need::Python, "python3-pip"),
     (Need::Python, "python3-venv"),
@@ -182,6 +188,9 @@ fn ensure_elsewhere(needs: &[Need], wanted: &[&str]) -> Result<()> {
     }
     if needs.contains(&Need::MacCheck) {
         probe("zstd", "sh", &["-c", "command -v zstd"]);
+    }
+    if needs.contains(&Need::Containers) {
+        probe("podman", "podman", &["--version"]);
     }
     if needs.contains(&Need::Python) {
         probe("Python with pip and venv", "python3", &["-c", "import ensurepip, pip, venv"]);

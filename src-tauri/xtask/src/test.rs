@@ -78,7 +78,7 @@ impl Session<'_> {
         let python_tests = self.workspace.root.join("tests/requirements.txt");
         let mut needs = vec![Need::Node, Need::Shell, Need::Python];
         if cfg!(target_os = "linux") {
-            needs.extend([Need::Rig, Need::MacCheck]);
+            needs.extend([Need::Rig, Need::MacCheck, Need::Containers]);
         }
         system::ensure(&mut self.steps, &needs, Consent::Ask)?;
         self.formatting()?;

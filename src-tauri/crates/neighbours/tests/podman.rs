@@ -40,7 +40,7 @@ impl Podman {
     fn start() -> Result<Self, String> {
         let found = Command::new("podman").arg("--version").output();
         if !found.is_ok_and(|output| output.status.success()) {
-            return Err("there is no `podman`: `apt-get install podman crun netavark busybox-static`".to_owned());
+            return Err("there is no `podman`: `apt-get install podman crun busybox-static`".to_owned());
         }
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| is_static(Path::new(path)));
         let busybox = busybox.ok_or("there is no static busybox: `apt-get install busybox-static`")?;

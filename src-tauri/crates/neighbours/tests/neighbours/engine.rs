@@ -43,6 +43,8 @@ pub(crate) enum Fate {
     Swallowed,
     /// It has its effect and no answer.
     Unanswered,
+    /// It has its effect, and the connection is closed without an answer.
+    HangsUp,
     /// It has no effect and fails so.
     Fails(u16, &'static str),
     /// It is answered with this, whatever it was.
@@ -168,7 +170,7 @@ impl Engine {
             state.log.push(request.clone());
             let rule = Arc::clone(&state.rule);
             let fate = rule(number, &request);
-            let served = matches!(fate, Fate::Served | Fate::Unanswered);
+            let served = matches!(fate, Fate::Served | Fate::Unanswered | Fate::HangsUp);
             let answer = if served { self.answer(&mut state, &request) } else { (200, Value::Null) };
             if matches!(fate, Fate::Swallowed | Fate::Unanswered) {
                 state.silent += 1;
@@ -179,6 +181,7 @@ impl Engine {
         let (status, value) = match fate {
             Fate::Served => answer,
             Fate::Fails(status, message) => (status, json!({"message": message})),
+            Fate::HangsUp => return,
             Fate::Raw(bytes) => return drop(stream.write_all(bytes)),
             Fate::Swallowed | Fate::Unanswered => {
                 // Held open until the other side closes.

@@ -173,6 +173,21 @@ async fn what_an_engine_does_not_stop_is_told_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn a_stop_that_nobody_confirmed_stays_on_the_list_and_is_made_good() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let engine = Engine::start(folder.path(), [running(1)]);
+    let docker = Docker::connect(engine.socket()).await.expect("it runs");
+    let stops = Stops::with_patience(folder.path().join("stopped.json"), PATIENCE);
+    engine.rule(|_, request| if request.ends_with("/stop") { Fate::HangsUp } else { Fate::Served });
+    let outcomes = stops.stop(&docker, &ids(&[1])).await.expect("the journal can be written");
+    assert!(matches!(outcomes[0].result, StopResult::Unclear { .. }), "{outcomes:?}");
+    assert!(engine.running().is_empty(), "it has stopped all the same");
+    let outcomes = stops.start_again().await.expect("it is there");
+    assert_eq!(outcomes[0].result, StartResult::Started);
+    assert_eq!(engine.running(), [1]);
+}
+
+#[tokio::test]
 async fn nothing_is_stopped_where_the_list_cannot_be_kept() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let engine = Engine::start(folder.path(), [running(1)]);

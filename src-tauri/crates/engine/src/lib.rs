@@ -37,7 +37,7 @@ mod tokens;
 mod weights;
 
 pub use backend::{Backend, BackendError, BatchShape, Output, PaddedBatch};
-pub use engine::{start_threads, Batch, Engine, is_package};
+pub use engine::{Batch, Engine, is_package, start_threads};
 pub use error::EngineError;
 pub use package::ComputeUnit;
 pub use recipe::{Padding, Pooling, Prompts, Recipe};

@@ -83,7 +83,7 @@ impl Neighbours {
 
     /// Accepts offers by their ids: models first, which takes little and can be had back by any request, then containers.
     ///
-    /// The outcomes are in the order of the ids.
+    /// The outcomes are in the order of the ids. It takes up to 20 s for the models, and for each container as long as it takes to stop.
     pub async fn accept(&self, places: &Places, ids: &[String]) -> Vec<Outcome> {
         let found = look(places).await;
         let mut chosen: Vec<(Offer, Holder)> = Vec::new();

@@ -71,7 +71,7 @@ async fn a_survey_takes_a_second_even_if_everybody_is_silent() {
     let neighbours = Neighbours::new(Arc::new(Stops::new(folder.path().join("stopped.json"))));
     let begin = Instant::now();
     let survey = neighbours.survey(&places).await;
-    assert!(begin.elapsed() < Duration::from_millis(1800), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
     assert!(survey.offers.is_empty());
     assert_eq!(survey.notes.len(), 4, "each is named: {survey:?}");
 }

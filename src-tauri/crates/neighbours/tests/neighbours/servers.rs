@@ -321,7 +321,7 @@ async fn hostile_replies_offer_nothing_and_end_in_time() {
             let begin = Instant::now();
             let survey = neighbours().survey(&at(program, played.address)).await;
             assert!(survey.offers.is_empty(), "{program}, {told}: {survey:?}");
-            assert!(begin.elapsed() < Duration::from_millis(1800), "{program}, {told}: {:?}", begin.elapsed());
+            assert!(begin.elapsed() < Duration::from_secs(4), "{program}, {told}: {:?}", begin.elapsed());
         }
         assert!(played.posts().is_empty(), "{told}");
     }

@@ -421,7 +421,7 @@ export class MockPlatform implements Platform {
 
   #setEnv(env: EnvStatus | null): Reply<'env'> {
     this.push({ ...this.snapshot, env });
-    return { env };
+    return { env, known: [] };
   }
 
   connection(connection: Connection): void {

@@ -244,7 +244,7 @@ describe('the findings', () => {
 
   it('follow the snapshots again after an answer', async () => {
     const platform = await open('env-findings');
-    platform.handlers.mend_env = () => ({ env: ENV_STATES.fine });
+    platform.handlers.mend_env = () => ({ env: ENV_STATES.fine, known: [] });
     await press(within(row('true_only')).getByText('Mend'));
     expect(screen.queryByTestId('env-finding')).toBeNull();
     platform.push({ ...platform.snapshot });

@@ -371,7 +371,7 @@ struct Exchanged {
 enum Serving {
     None,
     Idle(Box<Worker>),
-    Busy { exchange: Exchange, shown: ModelState },
+    Busy { exchange: Exchange, shown: ModelState, running: Running },
 }
 
 /// A model that was asked for, and who waits for it.
@@ -531,9 +531,9 @@ impl Actor {
                 match self.queue.pop() {
                     Some(pending) => {
                         let bytes = pending.request.texts.iter().map(String::len).sum();
-                        self.set_running(Some(Running { since: Instant::now(), bytes }));
+                        let running = Running { since: Instant::now(), bytes };
                         let exchange = Self::exchange(*worker, pending, self.options.answer_deadline);
-                        self.serving = Serving::Busy { exchange, shown };
+                        self.serving = Serving::Busy { exchange, shown, running };
                     }
                     None => self.serving = Serving::Idle(worker),
                 }
@@ -766,12 +766,7 @@ impl Actor {
         }
     }
 
-    fn set_running(&self, running: Option<Running>) {
-        *self.running.lock().expect("nobody panics while they hold it. This is a bug.") = running;
-    }
-
     fn exchanged(&mut self, exchanged: Exchanged) {
-        self.set_running(None);
         let Exchanged { worker, pending, started, outcome } = exchanged;
         match settle(pending, started, outcome) {
             Settled::Answered => self.serving = Serving::Idle(Box::new(worker)),
@@ -804,6 +799,11 @@ impl Actor {
 
     fn publish(&self) {
         self.waiting.store(self.queue.len(), Ordering::Relaxed);
+        // Derived like the state: what a replaced worker still finishes is no longer what the present one is at.
+        *self.running.lock().expect("nobody panics while they hold it. This is a bug.") = match &self.serving {
+            Serving::Busy { running, .. } => Some(*running),
+            Serving::None | Serving::Idle(_) => None,
+        };
         let state = match (&self.serving, self.coming.wanted(), &self.failure) {
             (Serving::Idle(worker), _, _) => ready(worker),
             (Serving::Busy { shown, .. }, _, _) => shown.clone(),

@@ -519,3 +519,21 @@ async fn a_worker_that_has_grown_is_replaced_without_a_dropped_query() {
         assert!(log.most_alive.load(Ordering::SeqCst) <= most);
     }
 }
+
+#[tokio::test]
+async fn what_a_replaced_worker_finishes_is_not_what_the_present_one_is_at() {
+    let (lifecycle, _log) = lifecycle(&[Habit::Good], 100);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    assert!(lifecycle.running().is_none());
+    let asked = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move { ask(&lifecycle, "y", Lane::Query).await }
+    });
+    while lifecycle.running().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // It is loaded while the old one is at the text, and serves from then on.
+    lifecycle.activate(target("large"), Manner::Overlap).await.expect("good");
+    asked.await.expect("no panic").expect("good");
+    assert!(lifecycle.running().is_none(), "nobody is at anything any more");
+}

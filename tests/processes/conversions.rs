@@ -118,50 +118,66 @@ fn converter_of(owner: u32) -> Option<u32> {
     })
 }
 
-/// A Qwen3 of a quarter of a gigabyte with the tokenizer of the small one. The weights are a pattern: what is timed is work.
+/// The sizes of a Qwen3; heads have 128 columns.
+pub(crate) struct Sizes {
+    pub(crate) width: usize,
+    pub(crate) inner: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) key_heads: usize,
+    /// Rows of the table of tokens; `None` for as many as the small one's tokenizer has.
+    pub(crate) vocabulary: Option<usize>,
+}
+
+/// A Qwen3 of a quarter of a gigabyte.
 fn write_large_checkpoint(folder: &Path) {
-    const WIDTH: usize = 1024;
-    const LAYERS: usize = 8;
+    let sizes = Sizes { width: 1024, inner: 4096, layers: 8, heads: 8, key_heads: 4, vocabulary: None };
+    write_qwen3(folder, &sizes);
+}
+
+/// A Qwen3 of these sizes with the tokenizer of the small one. The weights are a pattern: what is timed is work.
+pub(crate) fn write_qwen3(folder: &Path, sizes: &Sizes) {
+    let Sizes { width, inner, layers, heads, key_heads, vocabulary } = *sizes;
     fs::create_dir_all(folder).expect("it can be made");
     let small = checkout().join("tests/truth/qwen3-small");
-    fs::copy(small.join("tokenizer.json"), folder.join("tokenizer.json")).expect("it can be copied");
     let config = fs::read(small.join("config.json")).expect("it is there");
     let mut config: Value = serde_json::from_slice(&config).expect("it is JSON");
-    let vocabulary = usize::try_from(config["vocab_size"].as_u64().expect("a number")).expect("it is small");
+    let small_vocabulary = || usize::try_from(config["vocab_size"].as_u64().expect("a number")).expect("it is small");
+    let vocabulary = vocabulary.unwrap_or_else(small_vocabulary);
     let sizes = json!({
-        "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 8,
-        "num_key_value_heads": 4, "head_dim": 128, "torch_dtype": "bfloat16", "max_window_layers": LAYERS,
-        "layer_types": vec!["full_attention"; LAYERS],
+        "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": key_heads, "head_dim": 128, "vocab_size": vocabulary, "torch_dtype": "bfloat16",
+        "max_window_layers": layers, "layer_types": vec!["full_attention"; layers],
     });
     config.as_object_mut().expect("an object").extend(sizes.as_object().expect("an object").clone());
     fs::write(folder.join("config.json"), config.to_string()).expect("it can be written");
-    // How hidden states become a vector.
-    for name in ["modules.json", "1_Pooling", "2_Normalize"] {
+    // The last three say how hidden states become a vector.
+    for name in ["tokenizer.json", "modules.json", "1_Pooling", "2_Normalize"] {
         copy(&small.join(name), &folder.join(name));
     }
-    let mut tensors = vec![("embed_tokens.weight".to_owned(), vec![vocabulary, WIDTH])];
-    for layer in 0..LAYERS {
+    let mut tensors = vec![("embed_tokens.weight".to_owned(), vec![vocabulary, width])];
+    for layer in 0..layers {
         for (part, shape) in [
-            ("input_layernorm", vec![WIDTH]),
-            ("mlp.down_proj", vec![WIDTH, 4 * WIDTH]),
-            ("mlp.gate_proj", vec![4 * WIDTH, WIDTH]),
-            ("mlp.up_proj", vec![4 * WIDTH, WIDTH]),
-            ("post_attention_layernorm", vec![WIDTH]),
+            ("input_layernorm", vec![width]),
+            ("mlp.down_proj", vec![width, inner]),
+            ("mlp.gate_proj", vec![inner, width]),
+            ("mlp.up_proj", vec![inner, width]),
+            ("post_attention_layernorm", vec![width]),
             ("self_attn.k_norm", vec![128]),
-            ("self_attn.k_proj", vec![512, WIDTH]),
-            ("self_attn.o_proj", vec![WIDTH, WIDTH]),
+            ("self_attn.k_proj", vec![128 * key_heads, width]),
+            ("self_attn.o_proj", vec![width, 128 * heads]),
             ("self_attn.q_norm", vec![128]),
-            ("self_attn.q_proj", vec![WIDTH, WIDTH]),
-            ("self_attn.v_proj", vec![512, WIDTH]),
+            ("self_attn.q_proj", vec![128 * heads, width]),
+            ("self_attn.v_proj", vec![128 * key_heads, width]),
         ] {
             tensors.push((format!("layers.{layer}.{part}.weight"), shape));
         }
     }
-    tensors.push(("norm.weight".to_owned(), vec![WIDTH]));
+    tensors.push(("norm.weight".to_owned(), vec![width]));
     write_weights(&folder.join("model.safetensors"), &tensors);
 }
 
-pub(crate) fn copy(from: &Path, to: &Path) {
+fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).expect("it can be made");
         for entry in fs::read_dir(from).expect("it is there").flatten() {
@@ -172,7 +188,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-pub(crate) fn write_weights(path: &Path, tensors: &[(String, Vec<usize>)]) {
+fn write_weights(path: &Path, tensors: &[(String, Vec<usize>)]) {
     let (mut header, mut end) = (Map::new(), 0);
     for (name, shape) in tensors {
         let bytes = 2 * shape.iter().product::<usize>();

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use embedbar_tests::program::{TestHome, checkout};
+use embedbar_tests::program::TestHome;
 use embedbar_tests::skip;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::conversions::{copy, write_weights};
+use crate::conversions::{Sizes, write_qwen3};
 use crate::following::{becomes, call, env, save};
 
 const MODEL: &str = "Qwen3-Embedding-0.6B";
@@ -58,47 +58,6 @@ impl Drop for Group {
     }
 }
 
-/// A checkpoint with the shapes of Qwen3-Embedding-0.6B, the tokenizer of a small one and a pattern in the place of weights.
-fn write_checkpoint(folder: &Path) {
-    const WIDTH: usize = 1024;
-    const LAYERS: usize = 28;
-    const VOCABULARY: usize = 151_669;
-    let small = checkout().join("tests/truth/qwen3-small");
-    fs::create_dir_all(folder).expect("it can be made");
-    for name in ["modules.json", "1_Pooling", "2_Normalize", "tokenizer.json"] {
-        copy(&small.join(name), &folder.join(name));
-    }
-    let config = fs::read(small.join("config.json")).expect("it is there");
-    let mut config: Value = serde_json::from_slice(&config).expect("it is JSON");
-    let sizes = json!({
-        "hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 16,
-        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": VOCABULARY, "torch_dtype": "bfloat16",
-        "max_window_layers": LAYERS, "layer_types": vec!["full_attention"; LAYERS],
-    });
-    config.as_object_mut().expect("an object").extend(sizes.as_object().expect("an object").clone());
-    fs::write(folder.join("config.json"), config.to_string()).expect("it can be written");
-    let mut tensors = vec![("embed_tokens.weight".to_owned(), vec![VOCABULARY, WIDTH])];
-    for layer in 0..LAYERS {
-        for (part, shape) in [
-            ("input_layernorm", vec![WIDTH]),
-            ("mlp.down_proj", vec![WIDTH, 3 * WIDTH]),
-            ("mlp.gate_proj", vec![3 * WIDTH, WIDTH]),
-            ("mlp.up_proj", vec![3 * WIDTH, WIDTH]),
-            ("post_attention_layernorm", vec![WIDTH]),
-            ("self_attn.k_norm", vec![128]),
-            ("self_attn.k_proj", vec![1024, WIDTH]),
-            ("self_attn.o_proj", vec![WIDTH, 2048]),
-            ("self_attn.q_norm", vec![128]),
-            ("self_attn.q_proj", vec![2048, WIDTH]),
-            ("self_attn.v_proj", vec![1024, WIDTH]),
-        ] {
-            tensors.push((format!("layers.{layer}.{part}.weight"), shape));
-        }
-    }
-    tensors.push(("norm.weight".to_owned(), vec![WIDTH]));
-    write_weights(&folder.join("model.safetensors"), &tensors);
-}
-
 #[test]
 fn in_a_gigabyte_the_model_that_does_not_fit_in_int8_is_loaded_in_4_bit_and_the_plan_says_why() {
     let name = "limited::in_a_gigabyte_the_model_that_does_not_fit_in_int8_is_loaded_in_4_bit_and_the_plan_says_why";
@@ -108,7 +67,15 @@ fn in_a_gigabyte_the_model_that_does_not_fit_in_int8_is_loaded_in_4_bit_and_the_
     };
     let home = TestHome::new();
     let source = home.scratch().join(MODEL);
-    write_checkpoint(&source);
+    let sizes = Sizes {
+        width: 1024,
+        inner: 3072,
+        layers: 28,
+        heads: 16,
+        key_heads: 8,
+        vocabulary: Some(151_669), // the sizes of Qwen3-Embedding-0.6B
+    };
+    write_qwen3(&source, &sizes);
     for (flag, suffix) in [("--int8", "int8"), ("--k4bit", "4bit")] {
         let id = format!("{MODEL}-{suffix}");
         let target = home.path().join("models").join(&id).join(format!("{id}.gguf"));

@@ -1,6 +1,6 @@
 //! What a worker holds: a model that runs here, or a connection to a server on the network. Both answer the same way.
 
-use embedbar_contract::{BackendName, Failure, FailureCode, Generation, PromptKind, RecipeName};
+use embedbar_contract::{BackendName, Failure, FailureCode, PromptKind, RecipeName};
 use embedbar_engine::Engine;
 use embedbar_remote::{Endpoint, RemoteEmbedder};
 use embedbar_wire::worker::{BatchSize, Embed, Embedded, Loaded, RemoteSource};
@@ -65,17 +65,13 @@ impl Holding {
                 };
                 Ok(Answer { vectors: batch.vectors, embedded })
             }
-            Self::Server { embedder, .. } => {
-                let generation = embedder.endpoint().generation();
-                let embedded = ask(embedder, &generation, request)?;
-                Ok(embedded)
-            }
+            Self::Server { embedder, .. } => ask(embedder, request),
         }
     }
 }
 
 /// A server applies its own recipe to the text as it is; which prompts its model has, nobody here knows.
-fn ask(embedder: &RemoteEmbedder, generation: &Generation, request: &Embed) -> Result<Answer, Failure> {
+fn ask(embedder: &RemoteEmbedder, request: &Embed) -> Result<Answer, Failure> {
     if request.recipe != RecipeName::Native {
         return Err(Failure::new(
             FailureCode::InvalidRequest,
@@ -90,7 +86,7 @@ fn ask(embedder: &RemoteEmbedder, generation: &Generation, request: &Embed) -> R
     let embedded = Embedded {
         tokens: shares(batch.tokens.unwrap_or(0), &request.texts),
         truncated: vec![None; request.texts.len()],
-        generation: generation.clone(),
+        generation: embedder.endpoint().generation(),
         tokenize_ms: 0.0,
         forward_ms: batch.milliseconds,
     };

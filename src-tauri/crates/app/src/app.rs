@@ -209,8 +209,12 @@ impl App {
 
     /// Has a model answer, whoever wants it, and waits until it does.
     pub(crate) async fn load(&self, model: &Model) -> Result<ModelState, Failure> {
-        let manner = swap::manner(model.size_bytes(), &self.read_memory(), &self.governing.world().thresholds);
-        self.lifecycle.activate(target(model), manner).await
+        self.lifecycle.activate(target(model), self.manner(model)).await
+    }
+
+    /// How this model takes the place of the present one.
+    fn manner(&self, model: &Model) -> Manner {
+        swap::manner(model.size_bytes(), &self.read_memory(), &self.governing.world().thresholds)
     }
 
     /// Has a server on the network answer, and finds out how far its vectors agree with those of the model that answered before.
@@ -255,9 +259,8 @@ impl App {
                 Err(why) => Some(why),
             },
             What::Recycle => {
-                let size = self.chosen_model().size_bytes();
-                let manner = swap::manner(size, &self.read_memory(), &self.governing.world().thresholds);
-                self.lifecycle.recycle(manner).await;
+                // The governor may have stepped away from the one that was chosen.
+                self.lifecycle.recycle(self.manner(&self.active_model())).await;
                 None
             }
         };

@@ -155,16 +155,14 @@ impl Commands for App {
         let models = self.home.models();
         let room = request.make_room.clone();
         let conversion = blocking(move || Conversion::check(&request, &models)).await??;
-        if let Some(ids) = &room {
-            // Stop, clean up, convert, start again: the list of what was stopped is on the disk before anything stops.
-            neighbours::accept(self, &OfferChoice { ids: ids.clone() }).await?;
-            cleanup::run(self, false).await;
-        }
-        let job = self.jobs.convert(conversion)?;
-        if room.is_some() {
-            self.others.start_again_after(self.snapshots(), job.id);
-        }
-        Ok(job)
+        let Some(ids) = room else { return self.jobs.convert(conversion) };
+        // Stop, clean up, convert, start again: the list of what was stopped is on the disk before anything stops.
+        neighbours::accept(self, &OfferChoice { ids }).await?;
+        cleanup::run(self, false).await;
+        let job = self.jobs.convert(conversion);
+        // Also where there is no job after all.
+        self.others.start_again_after(self.snapshots(), job.as_ref().ok().map(|job| job.id));
+        job
     }
 
     async fn cancel(&self, id: JobId) -> Result<Empty, Failure> {
@@ -283,7 +281,7 @@ impl App {
     }
 
     /// The model that answers; the one that was chosen where none is loaded.
-    fn active_model(&self) -> embedbar_store::Model {
+    pub(crate) fn active_model(&self) -> embedbar_store::Model {
         let answers = match &*self.lifecycle.state().borrow() {
             ModelState::Ready { generation, .. } => Some(generation.model.clone()),
             _ => None,
@@ -324,7 +322,7 @@ impl App {
             .hint("Choose it in the menu bar or in the `.env` first, or ask without a model's name."))
     }
 
-    pub(crate) fn chosen_model(&self) -> embedbar_store::Model {
+    fn chosen_model(&self) -> embedbar_store::Model {
         self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.").clone()
     }
 }
@@ -351,8 +349,7 @@ impl Asked {
     }
 
     fn is(&self, answers: &Generation) -> bool {
-        let model = self.model.as_ref().is_none_or(|_| self.is_model(&answers.model));
-        model && self.precision.is_none_or(|precision| precision == answers.precision)
+        self.is_model(&answers.model) && self.precision.is_none_or(|precision| precision == answers.precision)
     }
 
     /// Whether `id`, an installed model's or the catalogue's, is of the model that was asked for.

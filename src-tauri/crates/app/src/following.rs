@@ -425,8 +425,10 @@ impl Governing {
             }
             Asked::Known(wanted) => wanted,
         };
-        let id = wanted.model.clone();
-        let outcome = match self.decide(&wanted, library, reading, state) {
+        let id = &wanted.model;
+        let decision = self.decide(&wanted, library, reading, state);
+        let is_here = decision != Decision::NotInstalled;
+        let outcome = match decision {
             Decision::Load(model, remarks) => Outcome::Activate(model, remarks),
             Decision::NotInstalled => Outcome::Nothing(match wanted.wishes.precision {
                 PrecisionWish::Explicit(precision) => format!(
@@ -442,8 +444,7 @@ impl Governing {
                 Err(why) => Outcome::Nothing(why),
             },
         };
-        let not_here = matches!(&outcome, Outcome::Nothing(effect) if effect.contains("not installed"));
-        if !not_here {
+        if is_here {
             self.want(wanted);
         }
         outcome

@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use embedbar_catalog::{Catalogue, Engine, Entry, Footprint};
+use embedbar_catalog::{Catalogue, Entry};
 use embedbar_contract::{
     GovernorEvent, GovernorMeasure, GovernorStatus, MemoryReading, ModelState, PlanRow, PlanStatus,
 };
 use embedbar_memory::used_bytes;
 use embedbar_planner::{
     Action, Backend, Candidate, Choice, Event, Governor, GovernorRules, History, Judged, KeepAlive, Measured, Place,
-    Plan, PrecisionWish, Present, QuerySeen, Reading, Standing, Tick, Verdict, Wishes, memory_text, plan,
+    Plan, PrecisionWish, Present, QuerySeen, Reading, Standing, Thresholds, Tick, Verdict, Wishes, memory_text, plan,
 };
 use embedbar_store::{Library, Model};
 
@@ -33,8 +33,6 @@ const GROWN: f64 = 1.15;
 const RECYCLE_EVERY: Duration = Duration::from_mins(10);
 /// How long there has to be room for a model that did not fit when it was asked for.
 const ROOM_FOR: Duration = Duration::from_mins(1);
-/// What a process takes besides its weights, of a model that is not in the catalogue: tokenizer, activations, program.
-const BESIDES_WEIGHTS: u64 = 256 << 20;
 /// Bytes of text to a token, roughly, for a query whose tokens nobody has counted yet.
 const BYTES_PER_TOKEN: usize = 4;
 
@@ -118,7 +116,6 @@ pub(crate) struct Seen<'a> {
     pub(crate) busy: bool,
     /// Bytes and duration of the request that a worker is at.
     pub(crate) running: Option<(usize, Duration)>,
-    pub(crate) disk_free_bytes: Option<u64>,
 }
 
 /// The governor and all that it knows.
@@ -244,36 +241,30 @@ impl Governing {
         if !installed.iter().any(ready) && wanted.wishes.remote_host.is_none() {
             return Decision::NotInstalled;
         }
-        let found = inner.plan(&self.world, wanted, &entries, &installed, reading, None);
+        let found = inner.plan(&self.world, wanted, &entries, &installed, reading);
         log(wanted, &found);
+        let load = |model: Option<&Model>, told: Vec<String>| {
+            model.map_or(Decision::NotInstalled, |model| Decision::Load(model.clone(), told))
+        };
+        let of = |judged: &Judged| model_of(&installed, &judged.candidate);
         match &found.choice {
-            Choice::Local { .. } => {
-                let model = found.chosen().and_then(|judged| model_of(&installed, &judged.candidate));
-                model.map_or(Decision::NotInstalled, |model| Decision::Load(model.clone(), remarks(&found)))
-            }
+            Choice::Local { .. } => load(found.chosen().and_then(of), remarks(&found)),
             Choice::Remote => Decision::Remote,
             // Where the machine says nothing of its memory, that is no reason to have no model.
-            Choice::Nothing { .. } if inner.reading(&self.world, reading, None).room_bytes().is_none() => {
+            Choice::Nothing { .. } if inner.reading(&self.world, reading).room_bytes().is_none() => {
                 let allowed = |judged: &&Judged| judged.ready && !matches!(judged.verdict, Verdict::NotAllowed(_));
-                let model = found.candidates.iter().find(allowed);
-                let model = model.and_then(|judged| model_of(&installed, &judged.candidate));
-                model.map_or(Decision::NotInstalled, |model| {
-                    Decision::Load(model.clone(), vec!["How much memory is free is not known.".to_owned()])
-                })
+                let model = found.candidates.iter().find(allowed).and_then(of);
+                load(model, vec!["How much memory is free is not known.".to_owned()])
             }
             // What was never compared is used where nothing else is there: the user asked for the model, and is told.
             Choice::Nothing { .. } if found.candidates.iter().any(never_compared) => {
                 let trusted: Vec<Installed> = installed.iter().map(trusted).collect();
-                let found = inner.plan(&self.world, wanted, &entries, &trusted, reading, None);
-                let model = found.chosen().and_then(|judged| model_of(&trusted, &judged.candidate));
-                match (model, &found.choice) {
-                    (Some(model), _) => {
-                        let mut told = remarks(&found);
-                        told.push("Its vectors have never been compared with those of its source.".to_owned());
-                        Decision::Load(model.clone(), told)
-                    }
+                let found = inner.plan(&self.world, wanted, &entries, &trusted, reading);
+                let mut told = remarks(&found);
+                told.push("Its vectors have never been compared with those of its source.".to_owned());
+                match (found.chosen().and_then(of), &found.choice) {
                     (None, Choice::Nothing { reason }) => Decision::NoRoom(reason.clone()),
-                    _ => Decision::NotInstalled,
+                    (model, _) => load(model, told),
                 }
             }
             Choice::Nothing { .. } if !found.candidates.iter().any(|judged| judged.ready && usable(wanted, judged)) => {
@@ -310,9 +301,9 @@ impl Governing {
         }
         let wanted = inner.wanted.clone();
         let entries = wanted.entries();
-        let found = inner.plan(&self.world, &wanted, &entries, &inner.installed, seen.reading, seen.disk_free_bytes);
-        inner.note_footprint(&entries, &found, seen.reading);
-        let reading = inner.reading(&self.world, seen.reading, seen.disk_free_bytes);
+        let found = inner.plan(&self.world, &wanted, &entries, &inner.installed, seen.reading);
+        inner.note_footprint(&found, seen.reading);
+        let reading = inner.reading(&self.world, seen.reading);
         let queries = inner.queries(at, seen);
         let page_ins = page_ins(seen.reading);
         let events = inner.governor.tick(&Tick {
@@ -325,7 +316,7 @@ impl Governing {
             thresholds: &self.world.thresholds,
         });
         let mut orders: Vec<Order> = events.into_iter().filter_map(|event| inner.take(event)).collect();
-        orders.extend(inner.recycle(at, &found));
+        orders.extend(inner.recycle(at, &self.world.thresholds, &found));
         orders.extend(inner.late(at, &found, seen.reading));
         inner.status = (!entries.is_empty()).then(|| status(&wanted, &found, inner.loaded.as_ref()));
         orders
@@ -452,9 +443,8 @@ impl Inner {
         self.loaded.as_ref().map_or(0, |loaded| loaded.held_bytes)
     }
 
-    fn reading(&self, world: &World, memory: &MemoryReading, disk_free_bytes: Option<u64>) -> Reading {
+    fn reading(&self, world: &World, memory: &MemoryReading) -> Reading {
         Reading {
-            disk_free_bytes,
             present: self.loaded.as_ref().map(|loaded| Present {
                 candidate: loaded.candidate.clone(),
                 held_bytes: loaded.held_bytes,
@@ -471,10 +461,9 @@ impl Inner {
         entries: &[&Entry],
         installed: &[Installed],
         memory: &MemoryReading,
-        disk_free_bytes: Option<u64>,
     ) -> Plan {
         let artefacts: Vec<_> = installed.iter().map(|installed| installed.artefact.clone()).collect();
-        let reading = self.reading(world, memory, disk_free_bytes);
+        let reading = self.reading(world, memory);
         let mut history = self.remembered.history();
         if world.is_simulated() {
             history.measured = installed.iter().map(by_its_file).collect();
@@ -484,33 +473,23 @@ impl Inner {
 
     /// What the model takes at rest, right after its load, with the estimate of what a batch takes on top: comparable, however
     /// much each was asked.
-    fn note_footprint(&mut self, entries: &[&Entry], found: &Plan, reading: &MemoryReading) {
+    fn note_footprint(&mut self, found: &Plan, reading: &MemoryReading) {
         let Some(loaded) = self.loaded.as_mut().filter(|loaded| loaded.expected.is_none()) else { return };
-        if reading.worker_bytes.is_none() {
-            return;
-        }
-        let candidate = loaded.candidate.clone();
-        let Some(entry) = entries.iter().find(|entry| entry.id == candidate.model) else { return };
-        let engine = match candidate.backend {
-            Backend::Cpu | Backend::CoreMlInterpreted => Engine::Cpu,
-            Backend::Metal => Engine::Metal,
-            Backend::CoreMl(_) => Engine::CoreMl { specialised: true },
-        };
-        let Footprint { activations_bytes, .. } =
-            entry.footprint(candidate.precision, engine, self.wanted.wishes.workload);
+        let judged = found.rank(&loaded.candidate).map(|rank| &found.candidates[rank]);
+        let Some(judged) = judged.filter(|_| reading.worker_bytes.is_some()) else { return };
         let rest = loaded.held_bytes + loaded.mapped_bytes;
-        let running = rest + activations_bytes;
+        let running = rest + judged.activations_bytes;
         loaded.expected = Some(running);
-        let known = found.rank(&candidate).map(|rank| found.candidates[rank].running_bytes);
+        let candidate = &judged.candidate;
         tracing::info!(
             %candidate,
             rest = memory_text(rest),
             running = memory_text(running),
-            expected = known.map(memory_text),
+            expected = memory_text(judged.running_bytes),
             "what a model takes here"
         );
-        let query_ms = self.remembered.history().of(&candidate).and_then(|known| known.query_ms);
-        self.remembered.measured(&candidate, running, query_ms);
+        let query_ms = self.remembered.history().of(candidate).and_then(|known| known.query_ms);
+        self.remembered.measured(candidate, running, query_ms);
     }
 
     /// Queries for the governor, which is also told of who is using the model.
@@ -590,12 +569,12 @@ impl Inner {
     }
 
     /// A worker that has grown is replaced by a new one, between batches.
-    fn recycle(&mut self, at: Duration, found: &Plan) -> Option<Order> {
+    fn recycle(&mut self, at: Duration, thresholds: &Thresholds, found: &Plan) -> Option<Order> {
         let loaded = self.loaded.as_ref()?;
         let held = loaded.held_bytes + loaded.mapped_bytes;
         let expected = match found.rank(&loaded.candidate) {
             Some(rank) => loaded.expected?.max(found.candidates[rank].running_bytes),
-            None => loaded.file_bytes + BESIDES_WEIGHTS,
+            None => loaded.file_bytes + thresholds.besides_weights_bytes,
         };
         let line = (expected as f64 * GROWN) as u64;
         if held <= line || self.recycled_at.is_some_and(|last| at.saturating_sub(last) < RECYCLE_EVERY) {

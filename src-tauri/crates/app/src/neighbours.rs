@@ -17,9 +17,7 @@ use embedbar_store::Home;
 use tokio::sync::watch;
 
 use crate::app::App;
-
-/// The system's own figures are up to a second old.
-const SETTLE: Duration = Duration::from_secs(2);
+use crate::cleanup::SETTLE;
 
 /// How long a program that starts waits for an engine that may be starting too.
 const ENGINE: Duration = Duration::from_mins(2);
@@ -28,20 +26,23 @@ const ENGINE: Duration = Duration::from_mins(2);
 pub(crate) struct Others {
     stops: Arc<Stops>,
     neighbours: Neighbours,
-    places: Places,
 }
 
 impl Others {
     pub(crate) fn new(home: &Home) -> Self {
         let stops = Arc::new(Stops::new(home.stopped()));
+        Self { neighbours: Neighbours::new(stops.clone()), stops }
+    }
+
+    /// Where they are now: an engine may have been started since the last look.
+    fn places() -> Places {
         let user = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
-        let places = Places::usual(&user, |name| std::env::var(name).ok());
-        Self { neighbours: Neighbours::new(stops.clone()), stops, places }
+        Places::usual(&user, |name| std::env::var(name).ok())
     }
 
     /// What is offered, and what is to be started again.
     pub(crate) async fn survey(&self) -> Result<Offers, Failure> {
-        let survey = self.neighbours.survey(&self.places).await;
+        let survey = self.neighbours.survey(&Self::places()).await;
         let offers = survey.offers.into_iter().map(|offer| NeighbourOffer {
             action: offer.action(),
             kind: if offer.program == Program::Docker { OfferKind::Stop } else { OfferKind::Unload },
@@ -66,7 +67,7 @@ impl Others {
     }
 
     async fn accept(&self, ids: &[String]) -> Vec<OfferOutcome> {
-        let outcomes = self.neighbours.accept(&self.places, ids).await;
+        let outcomes = self.neighbours.accept(&Self::places(), ids).await;
         let told = |outcome: embedbar_neighbours::Outcome| {
             let (done, sentence) = match outcome.deed {
                 Deed::Released => (true, "It gave its memory back.".to_owned()),
@@ -83,12 +84,13 @@ impl Others {
         Ok(self.stops.start_again().await.map_err(|error| unlisted(&error))?.into_iter().map(started).collect())
     }
 
-    /// Starts what was stopped once a job has ended, however it ended.
-    pub(crate) fn start_again_after(&self, mut snapshots: watch::Receiver<Arc<Snapshot>>, job: u64) {
+    /// Starts what was stopped once a job has ended, however it ended; at once where there is none.
+    pub(crate) fn start_again_after(&self, mut snapshots: watch::Receiver<Arc<Snapshot>>, job: Option<u64>) {
         let stops = self.stops.clone();
         tokio::spawn(async move {
             let ended = |snapshot: &Arc<Snapshot>| {
-                let known = snapshot.jobs.iter().find(|known| known.id == job);
+                let Some(id) = job else { return true };
+                let known = snapshot.jobs.iter().find(|known| known.id == id);
                 known.is_some_and(|job| {
                     matches!(job.state, JobState::Done | JobState::Cancelled | JobState::Failed { .. })
                 })

@@ -99,8 +99,7 @@ async fn govern(app: &Arc<App>, busy: bool) {
     let orders = tokio::task::spawn_blocking(move || {
         let reading = looking.gauge.last();
         let running = running.map(|running| (running.bytes, running.since.elapsed()));
-        let disk_free_bytes = None;
-        let seen = Seen { reading: &reading, state: &state, busy, running, disk_free_bytes };
+        let seen = Seen { reading: &reading, state: &state, busy, running };
         looking.governing.tick(&looking.library, &seen)
     });
     for order in orders.await.unwrap_or_default() {

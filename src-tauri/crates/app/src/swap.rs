@@ -4,21 +4,12 @@ use embedbar_contract::{MemoryReading, Pressure};
 use embedbar_lifecycle::Manner;
 use embedbar_planner::Thresholds;
 
-/// What a process takes besides its weights: tokenizer, activations, the program itself.
-const BESIDES_WEIGHTS: u64 = 256 << 20;
-
-/// As small beside a simulated machine as beside a real one.
-fn besides_weights(thresholds: &Thresholds) -> u64 {
-    let scale = thresholds.least_reserve_bytes as f64 / Thresholds::default().least_reserve_bytes as f64;
-    (BESIDES_WEIGHTS as f64 * scale) as u64
-}
-
 /// Whether a model of this size fits beside everything that is there. Where nothing is known of memory, it does.
 fn fits(size_bytes: u64, reading: &MemoryReading, thresholds: &Thresholds) -> bool {
     let MemoryReading { total_bytes: Some(total), available_bytes: Some(available), .. } = *reading else {
         return true;
     };
-    available >= size_bytes + besides_weights(thresholds) + reserve(total, thresholds)
+    available >= size_bytes + thresholds.besides_weights_bytes + reserve(total, thresholds)
 }
 
 /// What always stays free for the others: the planner's numbers.
@@ -34,7 +25,7 @@ pub(crate) fn manner(size_bytes: u64, reading: &MemoryReading, thresholds: &Thre
         return Manner::Overlap;
     };
     let reserve = reserve(total, thresholds);
-    let needs = size_bytes + besides_weights(thresholds);
+    let needs = size_bytes + thresholds.besides_weights_bytes;
     let calm = reading.pressure.is_none_or(|pressure| pressure == Pressure::Normal);
     let fits = fits(size_bytes, reading, thresholds);
     // A model that is small beside the machine is never worth a pause.

@@ -130,6 +130,8 @@ pub struct Judged {
     pub needs_bytes: u64,
     /// What it takes while it runs: estimated by its shapes or, after the first load here, measured.
     pub running_bytes: u64,
+    /// Of that, the estimate of what its largest batch takes.
+    pub activations_bytes: u64,
     /// What it could have: what is free and what the present model gives back. `None` where it is not known.
     pub free_bytes: Option<u64>,
     /// Whether it is installed.
@@ -389,8 +391,17 @@ impl Planner<'_> {
             }
         };
         let running_bytes = footprint.running_bytes();
-        let sentence = says;
-        Judged { candidate, needs_bytes, running_bytes, free_bytes, ready, verdict, sentence, waits_for_room: false }
+        Judged {
+            candidate,
+            needs_bytes,
+            running_bytes,
+            activations_bytes: footprint.activations_bytes,
+            free_bytes,
+            ready,
+            verdict,
+            sentence: says,
+            waits_for_room: false,
+        }
     }
 
     /// The installed model that `candidate` would use, the best by its standing.

@@ -5,6 +5,8 @@
 pub struct Thresholds {
     /// What is always left free.
     pub least_reserve_bytes: u64,
+    /// What a process takes besides its weights where nothing else is known of its model: tokenizer, activations, the program.
+    pub besides_weights_bytes: u64,
     /// The share of all memory that is always left free.
     pub reserve_share: f64,
     /// What everything else is assumed to use on a machine whose habits are not known yet.
@@ -27,6 +29,7 @@ impl Default for Thresholds {
     fn default() -> Self {
         Self {
             least_reserve_bytes: 1 << 30,
+            besides_weights_bytes: 256 << 20,
             reserve_share: 0.08,
             first_working_set_bytes: 10 << 30,
             first_working_set_up_to_bytes: 16 << 30,
@@ -47,6 +50,7 @@ impl Thresholds {
         let scaled = |bytes: u64| (bytes as f64 * factor) as u64;
         Self {
             least_reserve_bytes: scaled(self.least_reserve_bytes),
+            besides_weights_bytes: scaled(self.besides_weights_bytes),
             first_working_set_bytes: scaled(self.first_working_set_bytes),
             first_working_set_up_to_bytes: scaled(self.first_working_set_up_to_bytes),
             gated_load_bytes: scaled(self.gated_load_bytes),

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { age, count, counted, elapsed, fileRate, fileSize, memory, milliseconds, rate, remaining } from './format';
+import { age, capitalised, count, counted, elapsed, fileRate, fileSize, memory, milliseconds, rate, remaining, unbroken } from './format';
 
 describe('a figure that is not known', () => {
   it.each([null, undefined, Number.NaN, Number.POSITIVE_INFINITY])('is an en dash and never 0: %s', (value) => {
@@ -77,5 +77,17 @@ it('one is singular', () => {
 describe('the time that is left', () => {
   it('is no more exact than a guess can be, and never 0', () => {
     expect([0, 8.4, 59.4, 59.6, 754, 3570, 3900].map(remaining)).toEqual(['1 s', '8 s', '59 s', '1 min', '13 min', '1 h 00 min', '1 h 05 min']);
+  });
+});
+
+describe('a sentence', () => {
+  it('keeps its figures together with their units, and nothing else', () => {
+    expect(unbroken('needs 4.6 GB, 8 % of memory, 7 MB/s, about 4 s').replaceAll('\u00a0', '_')).toBe('needs 4.6_GB, 8_% of memory, 7_MB/s, about 4_s');
+    expect(unbroken('has 3 models and 2 Benches')).toBe('has 3 models and 2 Benches');
+  });
+
+  it('begins with a capital where it is asked to', () => {
+    expect(capitalised('it fits')).toBe('It fits');
+    expect(capitalised('')).toBe('');
   });
 });

@@ -76,6 +76,16 @@ export function age(seconds: Figure): string {
   return `${Math.floor(seconds / 3600)} h ago`;
 }
 
+/** Keeps each figure of a sentence on one line with its unit. */
+export function unbroken(sentence: string): string {
+  return sentence.replace(/(\d) (?=(?:%|[kMGT]?B(?:\/s)?|ms|s|min|h)(?![\p{L}\d]))/gu, '$1\u00a0');
+}
+
+/** With a capital at its beginning. */
+export function capitalised(sentence: string): string {
+  return sentence.charAt(0).toUpperCase() + sentence.slice(1);
+}
+
 const grouped = new Intl.NumberFormat('en-US');
 
 export function count(value: Figure): string {

@@ -18,14 +18,17 @@ export const SEVERITY: Record<EnvSeverity, string> = { note: 'Note', warning: 'W
 
 export const MEASURE: Record<GovernorMeasure, string> = {
   unload: 'Unloaded',
-  batch: 'Batches',
+  batch: 'Batch size',
   step_down: 'Stepped down',
   step_up: 'Stepped up',
-  recycle: 'Replaced the worker',
-  tell: 'Nothing more to do',
+  recycle: 'Worker replaced',
+  tell: 'Left as it is',
 };
 
 export const CONSENT: Record<RemoteConsent, string> = { unasked: 'Asks', granted: 'Allowed', refused: 'Refused' };
+
+/** What the word means, for a tooltip. */
+export const SIMULATED_MEANS = 'The machine’s memory is a recording; the models, their sizes and vectors are real.';
 
 const PRESSURE: Record<Pressure, string> = { normal: 'Normal', warn: 'Warning', critical: 'Critical' };
 

@@ -2,7 +2,7 @@
  * Sample data without an application behind it: for tests of the views and for looking at them (`?mock=SCENARIO`). Everything
  * is made up and the same each time; views that show it say so.
  */
-import type { Commands, EnvFinding, EnvStatus, Failure, Hit, Job, JobState, MemoryPoint, ModelState, PlanStatus, Pressure, QueryRecord, Snapshot } from '../contract/contract';
+import type { Commands, EnvFinding, EnvStatus, Failure, GovernorEvent, GovernorStatus, Hit, Job, JobState, MemoryPoint, ModelState, PlanStatus, Pressure, QueryRecord, Snapshot } from '../contract/contract';
 import type { Connection, Method, Params, Platform, Reply, Watcher } from './types';
 
 const GIB = 1024 ** 3;
@@ -147,6 +147,54 @@ export const SAMPLE_PLAN: PlanStatus = {
   shortage: null,
 };
 
+const QWEN = 'Qwen3-Embedding-4B';
+const PRESSED = '2.0 GB is free, 1.3 GB reserve (8 % of memory)';
+
+/** The plan where there is no room for what was asked for, and a better one where there is. */
+export const PLANS = {
+  calm: SAMPLE_PLAN,
+  short: {
+    model: QWEN,
+    wish: 'INT8 was chosen, so nothing steps by itself',
+    candidates: [
+      { candidate: `${QWEN} INT8, Core ML (GPU)`, sentence: 'INT8, Core ML (GPU): not used: another backend was asked for', ready: false, fits: false, chosen: false, active: false },
+      { candidate: `${QWEN} INT8, CPU`, sentence: `INT8, CPU: needs 4.6 GB, ${PRESSED}: does not fit`, ready: true, fits: false, chosen: true, active: false },
+      { candidate: `${QWEN} 4-bit, CPU`, sentence: `4-bit, CPU: needs 2.9 GB, ${PRESSED}: does not fit`, ready: true, fits: false, chosen: false, active: false },
+      { candidate: 'all-MiniLM-L6-v2 INT8, CPU', sentence: `all-MiniLM-L6-v2 INT8, CPU: needs 100.0 MB, ${PRESSED}: fits`, ready: true, fits: true, chosen: false, active: true },
+    ],
+    choice: `It is used because it was asked for, but INT8, CPU: needs 4.6 GB, ${PRESSED}: does not fit`,
+    warns: true,
+    worth_making: null,
+    shortage: 'the system is short of memory, now WARN',
+  },
+  better: {
+    ...SAMPLE_PLAN,
+    worth_making: SAMPLE_PLAN.candidates[1]?.sentence ?? null,
+  },
+} as const satisfies Record<string, PlanStatus>;
+
+function event(id: number, age_seconds: number, measure: GovernorEvent['measure'], reason: string, outcome: Partial<GovernorEvent> = {}): GovernorEvent {
+  return { id, age_seconds, measure, reason, failed: null, effect: null, ...outcome };
+}
+
+/** One of each measure, newest first. */
+export const EVENTS: GovernorEvent[] = [
+  event(6, 12, 'tell', `${QWEN} INT8, CPU stays: its precision was chosen explicitly: the system has been short of memory for 24 s, now WARN`),
+  event(5, 140, 'step_down', `${QWEN} INT8, CPU is replaced by ${QWEN} 4-bit, CPU: the system has been short of memory for 19 s, now WARN`, { failed: `${QWEN} 4-bit, CPU is no longer installed` }),
+  event(4, 154, 'batch', 'batches are a quarter as large: the system has been short of memory for 6 s, now WARN', { effect: '43.8 kB more are available' }),
+  event(3, 1900, 'unload', 'all-MiniLM-L6-v2 FP16, CPU is unloaded: nobody has used it for 1800 s', { effect: '2.1 GB more are available' }),
+  event(2, 4000, 'step_up', `${QWEN} 4-bit, CPU is replaced by ${QWEN} INT8, CPU: it has been calm for 523 s`, { effect: '1.7 GB less are available' }),
+  event(1, 7300, 'recycle', `the worker of ${QWEN} INT8, CPU is replaced by a new one: it holds 6.9 GB, and 4.6 GB were expected`, { effect: '2.3 GB more are available' }),
+];
+
+/** A governor that has done what it could. */
+const SHORT: GovernorStatus = {
+  plan: PLANS.short,
+  events: EVENTS,
+  small_batches: true,
+  stand_in: `all-MiniLM-L6-v2 stands in for ${QWEN}, for which there is no room now`,
+};
+
 /** A calm machine with two folders and some queries. */
 export function sampleSnapshot(): Snapshot {
   return {
@@ -248,6 +296,17 @@ const SCENARIOS: Record<string, (snapshot: Snapshot) => void> = {
   'env-findings': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.findings }),
   'env-unapproved': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.unapproved }),
   'env-held': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.held }),
+  short: (snapshot) => {
+    snapshot.governor = SHORT;
+    Object.assign(snapshot.memory, { pressure: 'warn', available_bytes: 2 * GIB, swap_used_bytes: 2.4 * GIB });
+  },
+  'worth-making': (snapshot) => {
+    snapshot.governor.plan = PLANS.better;
+  },
+  simulated: (snapshot) => {
+    snapshot.memory.simulated = '16gb-docker, 60 times as fast';
+    snapshot.governor = SHORT;
+  },
   unread: (snapshot) => {
     snapshot.memory = nothingRead();
   },

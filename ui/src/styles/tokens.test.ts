@@ -30,7 +30,7 @@ const PAIRS: [text: string, ...surfaces: string[]][] = [
   ['on-accent-soft', 'accent-soft'],
   ['normal-text', 'normal-soft'],
   ['warn-text', 'warn-soft', 'window'],
-  ['critical-text', 'critical-soft'],
+  ['critical-text', 'critical-soft', 'window'],
   ['on-mark', 'mark'],
 ];
 

@@ -1,8 +1,9 @@
 /** What the panel says about a snapshot: pure functions, without a view in sight. */
-import type { ConvertFormat, ConvertPrecision, EnvFinding, EnvSeverity, EnvStatus, Job, MemoryReading, ModelInfo, ModelState, PlanRow } from '../../contract/contract';
-import { count, counted, elapsed, fileRate, fileSize, memory, milliseconds, remaining, UNKNOWN } from '../../lib/format';
+import type { ConvertFormat, ConvertPrecision, EnvFinding, EnvSeverity, EnvStatus, GovernorEvent, GovernorMeasure, Job, MemoryReading, ModelInfo, ModelState, PlanRow, PlanStatus } from '../../contract/contract';
+import type { IconName } from '../../components/Icon.svelte';
+import { capitalised, count, counted, elapsed, fileRate, fileSize, memory, milliseconds, remaining, unbroken, UNKNOWN } from '../../lib/format';
 import { shownPath } from '../../lib/paths';
-import { BACKEND, PRECISION, SEVERITY } from '../../lib/words';
+import { BACKEND, MEASURE, PRECISION, SEVERITY } from '../../lib/words';
 
 export interface Gauge {
   /** Shares of the whole memory, 0 to 1. */
@@ -26,7 +27,7 @@ export function gauge(reading: MemoryReading | null): Gauge {
     others: (used - ours) / total,
     ours: ours / total,
     othersBytes: measured ? used - ours : null,
-    words: `${memory(used)} of ${memory(total)} in use, ${memory(ours)} of it by Embedbar and its model`,
+    words: `${reading?.simulated ? 'Simulated: ' : ''}${memory(used)} of ${memory(total)} in use, ${memory(ours)} of it by Embedbar and its model`,
   };
 }
 
@@ -134,10 +135,82 @@ export function findingFace({ severity }: EnvFinding): FindingFace {
   return { word: SEVERITY[severity] ?? severity, tone: FINDING_TONE[severity] ?? 'neutral' };
 }
 
-/** A candidate of the plan: what it is at the moment, in a word. */
-export function rowFace(row: PlanRow): { word: string; tone: 'neutral' | 'accent' | 'normal'; out: boolean } {
-  if (row.active) return { word: 'Active', tone: 'accent', out: false };
-  if (row.chosen) return { word: 'Chosen', tone: 'normal', out: false };
-  if (!row.fits) return { word: 'Out', tone: 'neutral', out: true };
-  return row.ready ? { word: 'Ready', tone: 'normal', out: false } : { word: 'To make', tone: 'neutral', out: false };
+/** A sentence of the plan: the candidate that it is about, where it names one, and what it says. */
+export interface Verdict {
+  name: string | null;
+  says: string;
+}
+
+export function rowVerdict({ candidate, sentence }: PlanRow, model: string): Verdict {
+  // The sentence leaves the model out where it is the wanted one.
+  const own = candidate.startsWith(`${model} `) ? candidate.slice(model.length + 1) : candidate;
+  const rest = sentence.startsWith(`${own}: `) ? sentence.slice(own.length + 2) : sentence;
+  // A mark says already that it is not used.
+  return { name: own, says: capitalised(unbroken(rest.replace(/^not used: /, ''))) };
+}
+
+/** The choice is a candidate's own sentence, or a sentence about why there is none to be proud of. */
+export function choiceVerdict({ candidates, choice, model }: PlanStatus): Verdict {
+  const row = candidates.find(({ sentence }) => sentence === choice);
+  return row ? rowVerdict(row, model) : { name: null, says: unbroken(choice) };
+}
+
+export interface RowMark {
+  word: string;
+  tone: 'neutral' | 'accent' | 'normal' | 'warn';
+}
+
+/** A candidate of the plan: what it is at the moment, in a word each. */
+export function rowMarks({ active, chosen, fits, ready, sentence }: PlanRow): RowMark[] {
+  const marks: RowMark[] = [];
+  if (active) marks.push({ word: 'Active', tone: 'accent' });
+  if (chosen) marks.push({ word: 'Chosen', tone: 'normal' });
+  const tone = active || chosen ? 'warn' : 'neutral';
+  // Both have no room or a rule against them; only the sentence tells which.
+  if (!fits) marks.push({ word: sentence.endsWith('does not fit') ? 'Does not fit' : 'Not used', tone });
+  if (!ready) marks.push({ word: 'Not installed', tone: 'neutral' });
+  return marks;
+}
+
+/** Whether a candidate is out of the question, now and without somebody's doing. */
+export function isQuiet({ active, chosen, fits, ready }: PlanRow): boolean {
+  return !active && !chosen && !fits && !ready;
+}
+
+/** What the conversion form is set to. */
+export interface Prefill {
+  precision: ConvertPrecision;
+  format: ConvertFormat['kind'];
+}
+
+/** How to make the candidate that is worth it; `null` where no conversion makes it. */
+export function worthMaking({ candidates, worth_making }: PlanStatus): Prefill | null {
+  const row = candidates.find(({ sentence }) => sentence === worth_making);
+  const precision = (['fp16', 'int8', '4bit'] as const).find((name) => row?.candidate.includes(` ${PRECISION[name]},`));
+  if (!row || !precision) return null;
+  return { precision, format: row.candidate.includes(', Core ML') ? 'mlpackage' : 'gguf' };
+}
+
+const MEASURE_ICON: Record<GovernorMeasure, IconName> = {
+  unload: 'unload',
+  batch: 'batch',
+  step_down: 'down',
+  step_up: 'up',
+  recycle: 'recycle',
+  tell: 'still',
+};
+
+export interface MeasureFace {
+  word: string;
+  icon: IconName;
+  reason: string;
+  /** The sentence about its outcome; empty where it is not known yet. */
+  outcome: string;
+}
+
+export function measureFace({ measure, reason, failed, effect }: GovernorEvent): MeasureFace {
+  // The other sentences begin with a model's name, which stays as it is written.
+  const sentence = measure === 'batch' || measure === 'recycle' ? capitalised(reason) : reason;
+  const outcome = failed !== null ? `It failed: ${failed}` : effect !== null ? `Afterwards ${effect}` : '';
+  return { word: MEASURE[measure] ?? measure, icon: MEASURE_ICON[measure] ?? 'still', reason: unbroken(sentence), outcome: unbroken(outcome) };
 }

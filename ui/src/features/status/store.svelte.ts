@@ -2,6 +2,7 @@
 import type { CleanupReceipt, ConvertRequest, MachineOverview, ModelInfo, OfferReceipt, Offers, RemoteStatus } from '../../contract/contract';
 import { isModelId, typedPath } from '../../lib/paths';
 import type { Application } from '../../stores/application.svelte';
+import type { Prefill } from './describe';
 
 /** Often enough to see a program grow, seldom enough to cost nothing. */
 const MACHINE_INTERVAL_MS = 4000;
@@ -19,6 +20,10 @@ export class StatusStore {
   answering = $state(false);
   cleaning = $state(false);
   pausing = $state(false);
+  /** Whether the form for a conversion is shown. */
+  converting = $state(false);
+  /** What that form is set to; another object each time that it is to be set again. */
+  prefill = $state.raw<Prefill | null>(null);
   /** The id of the model that is being made active. */
   activating = $state<string | null>(null);
 
@@ -130,6 +135,18 @@ export class StatusStore {
       return false;
     }
     return (await this.#application.attempt('convert', { ...request, source })) !== null;
+  }
+
+  /** Shows or hides the form for a conversion, set to nothing in particular. */
+  toggleConverting(): void {
+    this.prefill = null;
+    this.converting = !this.converting;
+  }
+
+  /** Shows the form for a conversion, set to this. */
+  prepareConversion(prefill: Prefill): void {
+    this.prefill = { ...prefill };
+    this.converting = true;
   }
 
   forget(path: string): Promise<unknown> {

@@ -13,6 +13,8 @@ async function open(platform = new MockPlatform()) {
   return platform;
 }
 
+/** With plain spaces, where a figure is kept together with its unit. */
+const plain = (testid: string) => screen.getByTestId(testid).textContent?.replace(/\s+/g, ' ').trim();
 const text = (testid: string) => screen.getByTestId(testid).textContent?.trim();
 
 describe('the memory of the machine', () => {
@@ -115,29 +117,51 @@ describe('the model', () => {
 });
 
 describe('the plan', () => {
-  it('says what was chosen, and shows every candidate with its numbers on request', async () => {
+  const rows = () => within(screen.getByRole('list', { name: 'Candidates' })).getAllByRole('listitem');
+  const marks = (row: HTMLElement) => [...row.querySelectorAll('.marks > span')].map((mark) => mark.textContent);
+
+  it('says what is wanted and what was chosen, and shows every candidate with its numbers on request', async () => {
     await open();
-    expect(text('plan-choice')).toContain('INT8, CPU: needs 100.0 MB');
+    expect(text('plan-wish')).toBe('Wanted: all-MiniLM-L6-v2. The precision follows the memory.');
+    expect(plain('plan-choice')).toBe('INT8, CPU Needs 100.0 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits');
     expect(screen.queryByRole('list', { name: 'Candidates' })).toBeNull();
     await fireEvent.click(screen.getByTestId('plan-toggle'));
-    const rows = within(screen.getByRole('list', { name: 'Candidates' })).getAllByRole('listitem');
-    expect(rows.map((row) => row.textContent?.trim().split(' ').at(-1))).toEqual(['Active', 'make', 'Out']);
+    expect(rows().map(marks)).toEqual([['Active', 'Chosen'], ['Not installed'], ['Not used', 'Not installed']]);
+    expect(rows()[2]?.textContent).toContain('The exact mode is used where it is asked for');
   });
 
-  it('tells what the governor did, why, and what that changed', async () => {
-    const platform = new MockPlatform();
-    const event = { id: 1, age_seconds: 12, failed: null, effect: null };
-    platform.snapshot.governor.events = [
-      { ...event, id: 2, measure: 'step_down', reason: 'INT8 is replaced by 4-bit: short of memory for 24 s', effect: '2.1 GB more are available' },
-      { ...event, measure: 'step_up', reason: 'it has been calm', failed: 'it is no longer installed' },
-    ];
-    platform.snapshot.governor.stand_in = 'MiniLM stands in for Qwen3';
-    await open(platform);
-    const items = within(screen.getByTestId('governor-events')).getAllByRole('listitem').map((item) => item.textContent);
-    expect(items[0]).toContain('Stepped down');
-    expect(items[0]).toContain('2.1 GB more are available');
-    expect(items[1]).toContain('It failed: it is no longer installed');
-    expect(text('stand-in')).toContain('stands in for Qwen3');
+  it('that was made against the numbers is a warning, and tells candidates without room from those that a rule forbids', async () => {
+    await open(new MockPlatform('short'));
+    const choice = screen.getByTestId('plan-choice');
+    expect(choice.classList.contains('caution')).toBe(true);
+    expect(plain('plan-choice')).toContain('asked for, but INT8, CPU: needs 4.6 GB');
+    expect(text('plan-shortage')).toContain('Nothing large is loaded now: the system is short of memory');
+    await fireEvent.click(screen.getByTestId('plan-toggle'));
+    expect(rows().map((row) => [row.querySelector('.name')?.textContent, ...marks(row)])).toEqual([
+      ['INT8, Core ML (GPU)', 'Not used', 'Not installed'],
+      ['INT8, CPU', 'Chosen', 'Does not fit'],
+      ['4-bit, CPU', 'Does not fit'],
+      ['all-MiniLM-L6-v2 INT8, CPU', 'Active'],
+    ]);
+    expect(rows().map((row) => row.classList.contains('quiet'))).toEqual([true, false, false, false]);
+  });
+
+  it('that fits is none', async () => {
+    await open();
+    expect(screen.getByTestId('plan-choice').classList.contains('caution')).toBe(false);
+    expect(screen.queryByTestId('worth-making')).toBeNull();
+    expect(screen.queryByTestId('plan-shortage')).toBeNull();
+  });
+
+  it('leads from what is worth making to the form, which is set to it and waits for the source', async () => {
+    await open(new MockPlatform('worth-making'));
+    expect(plain('worth-making')).toContain('Worth making: FP16, CPU: needs 119.9 MB');
+    await fireEvent.click(screen.getByTestId('convert-toggle'));
+    expect((screen.getByLabelText('INT8') as HTMLInputElement).checked).toBe(true);
+    await fireEvent.click(screen.getByTestId('worth-making-form'));
+    expect((screen.getByLabelText('FP16') as HTMLInputElement).checked).toBe(true);
+    expect((screen.getByLabelText('GGUF') as HTMLInputElement).checked).toBe(true);
+    expect(document.activeElement).toBe(screen.getByTestId('convert-source'));
   });
 
   it('of a model that nobody knows is not shown', async () => {
@@ -148,19 +172,84 @@ describe('the plan', () => {
   });
 });
 
+describe('the governor', () => {
+  it('tells what it did, why, and what that changed or why it failed, the newest first', async () => {
+    await open(new MockPlatform('short'));
+    const items = () => screen.getAllByTestId('governor-event').map((item) => item.textContent?.replace(/\s+/g, ' ').trim() ?? '');
+    expect(items()).toHaveLength(3);
+    await fireEvent.click(screen.getByTestId('governor-toggle'));
+    expect(items()).toHaveLength(6);
+    expect(items().map((item) => /^(.+?) \d+ (?:s|min|h) ago/.exec(item)?.[1])).toEqual([
+      'Left as it is',
+      'Stepped down',
+      'Batch size',
+      'Unloaded',
+      'Stepped up',
+      'Worker replaced',
+    ]);
+    expect(items()[0]).toBe(
+      'Left as it is 12 s ago Qwen3-Embedding-4B INT8, CPU stays: its precision was chosen explicitly: the system has been short of memory for 24 s, now WARN',
+    );
+    expect(items()[1]).toContain('2 min ago');
+    expect(items()[1]).toContain('It failed: Qwen3-Embedding-4B 4-bit, CPU is no longer installed');
+    expect(items()[2]).toContain('Batches are a quarter as large');
+    expect(items()[2]).toContain('Afterwards 43.8 kB more are available');
+  });
+
+  it('says beside the model what stands in for another one, and that batches are small', async () => {
+    await open(new MockPlatform('short'));
+    const section = within(screen.getByRole('region', { name: 'Model' }));
+    expect(section.getByTestId('stand-in').textContent?.trim()).toBe(
+      'all-MiniLM-L6-v2 stands in for Qwen3-Embedding-4B, for which there is no room now.',
+    );
+    expect(section.getByTestId('small-batches')).toBeTruthy();
+  });
+
+  it('that had nothing to do says nothing', async () => {
+    await open();
+    for (const testid of ['governor-events', 'stand-in', 'small-batches']) expect(screen.queryByTestId(testid)).toBeNull();
+  });
+});
+
 describe('a simulated machine', () => {
-  it.each(['panel', 'search'] as const)('is marked in the %s, and a real one is not', async (view) => {
-    const platform = new MockPlatform();
-    platform.snapshot.memory.simulated = '16gb-docker';
-    const shown = render(App, { application: new Application(platform), view });
+  const show = async (view: 'panel' | 'search' | 'both', scenario: string) => {
+    render(App, { application: new Application(new MockPlatform(scenario)), view });
     await tick();
     await tick();
-    expect(text('simulated')).toContain('SIMULATED machine: 16gb-docker');
-    shown.unmount();
-    render(App, { application: new Application(new MockPlatform()), view });
-    await tick();
-    await tick();
-    expect(screen.queryByTestId('simulated')).toBeNull();
+  };
+
+  it.each([
+    ['panel', 1],
+    ['search', 1],
+    ['both', 2],
+  ] as const)('is marked at the top of each window (%s)', async (view, windows) => {
+    await show(view, 'simulated');
+    const bands = screen.getAllByTestId('simulated');
+    expect(bands).toHaveLength(windows);
+    for (const band of bands) {
+      expect(band.textContent).toContain('SIMULATED machine: 16gb-docker, 60 times as fast');
+      expect(band.title).toBe('The machine’s memory is a recording; the models, their sizes and vectors are real.');
+      expect(band.parentElement?.firstElementChild).toBe(band);
+    }
+  });
+
+  it('is marked beside its figures: the gauge, the history and the receipt of a clean-up', async () => {
+    await show('panel', 'simulated');
+    const section = within(screen.getByRole('region', { name: 'Memory of this machine' }));
+    expect(section.getByTestId('simulated-badge').textContent).toBe('SIMULATED');
+    expect(section.getByRole('img').getAttribute('aria-label')).toMatch(/^Simulated: /);
+    expect(section.getByRole('figure').getAttribute('aria-label')).toMatch(/^Simulated: /);
+    await fireEvent.click(screen.getByTestId('cleanup'));
+    expect(within(await screen.findByTestId('cleanup-receipt')).getByTestId('simulated-badge')).toBeTruthy();
+  });
+
+  it.each(['panel', 'search', 'both'] as const)('is the only one that is marked (%s)', async (view) => {
+    await show(view, 'calm');
+    if (view !== 'search') {
+      await fireEvent.click(screen.getByTestId('cleanup'));
+      await screen.findByTestId('cleanup-receipt');
+    }
+    expect(document.body.innerHTML.toLowerCase()).not.toContain('simulated');
   });
 });
 

@@ -292,14 +292,24 @@ fn on_menu_event(app: &AppHandle, event: &MenuEvent) {
             if let Some(path) = id.strip_prefix(ENV_PREFIX) {
                 follow_env(app, Some(path.to_owned()));
             } else if let Some(model) = id.strip_prefix(MODEL_PREFIX) {
-                let choice = ModelChoice { model: model.to_owned() };
-                act(app, |application| async move {
-                    application.activate(choice).await?;
-                    Ok(None)
-                });
+                choose(app, model);
             }
         }
     }
+}
+
+/// Makes a model active. Where the followed `.env` asks for another one, the panel shows what it would have to say.
+fn choose(app: &AppHandle, model: &str) {
+    let (panel, choice) = (app.clone(), ModelChoice { model: model.to_owned() });
+    act(app, |application| async move {
+        application.activate(choice).await?;
+        let chosen = application.env(Empty {}).await?.env.and_then(|env| env.chosen);
+        let line = chosen.map(|chosen| {
+            windows::open(&panel, View::Panel);
+            shorten(&format!("`{}` answers until you quit; the panel says how to keep it", chosen.model))
+        });
+        Ok(line)
+    });
 }
 
 /// Follows another file, or none.

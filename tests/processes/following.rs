@@ -127,6 +127,61 @@ fn a_save_of_the_followed_file_swaps_the_model_once_it_is_approved() {
     assert_eq!(active(&server).as_deref(), Some("mine"), "a file that is not followed decides nothing");
 }
 
+#[test]
+fn a_choice_is_written_into_the_followed_file_once_its_lines_were_seen() {
+    let home = TestHome::new();
+    install_copy(&home, "mine");
+    let server = home.serve();
+    becomes(&server, "all-MiniLM-L6-v2");
+    let file = home.scratch().join(".env");
+    let text = "# ours\nOPENAI_API_KEY=hunter2\nEMBEDBAR_MODEL=mine # for now\n";
+    save(&file, text, true);
+    home.json(&["env", "use", file.to_str().expect("UTF-8"), "--approve"]);
+    becomes(&server, "mine");
+    assert_eq!(env(&server)["chosen"], Value::Null);
+
+    // It answers at once, the file is as it was, and what it would have to say is shown.
+    home.json(&["use", "all-MiniLM-L6-v2"]);
+    assert_eq!(active(&server).as_deref(), Some("all-MiniLM-L6-v2"));
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), text);
+    let state = env(&server);
+    assert!(state["effect"].as_str().is_some_and(|effect| effect.contains("until Embedbar ends")), "{state}");
+    let changes = state["chosen"]["changes"].clone();
+    let wanted = json!([
+        { "number": 3, "before": "EMBEDBAR_MODEL=mine # for now", "after": "EMBEDBAR_MODEL=all-MiniLM-L6-v2 # for now" },
+        { "number": 4, "before": null, "after": "EMBEDBAR_PRECISION=int8" },
+    ]);
+    assert_eq!(changes, wanted);
+    // A file that was saved meanwhile is not overwritten.
+    let saved = text.replace("# ours", "# all of ours\n");
+    save(&file, &saved, true);
+    let stale = call(&server, "keep_in_env", &json!({ "changes": changes }));
+    assert!(stale.is_err(), "{stale:?}");
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), saved);
+    assert_eq!(active(&server).as_deref(), Some("all-MiniLM-L6-v2"), "the file means what it meant");
+
+    let shown = eventually("the new lines are shown", || {
+        env(&server)["chosen"]["changes"].as_array().filter(|lines| lines[0]["number"] == 4).cloned()
+    });
+    let state = call(&server, "keep_in_env", &json!({ "changes": shown })).expect("it is written")["env"].clone();
+    let kept = saved.replace("=mine", "=all-MiniLM-L6-v2") + "EMBEDBAR_PRECISION=int8\n";
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), kept);
+    assert_eq!((&state["approved"], &state["chosen"]), (&json!(true), &Value::Null), "{state}");
+    assert_eq!(active(&server).as_deref(), Some("all-MiniLM-L6-v2"));
+    // It lasts.
+    drop(server);
+    becomes(&home.serve(), "all-MiniLM-L6-v2");
+    // What the file means already asks nothing.
+    let server = home.serve();
+    becomes(&server, "all-MiniLM-L6-v2");
+    home.json(&["use", "all-MiniLM-L6-v2"]);
+    assert_eq!(env(&server)["chosen"], Value::Null);
+    // Without a terminal nothing is asked; `--keep` is the yes.
+    home.json(&["use", "mine", "--keep"]);
+    let kept = kept.replace("EMBEDBAR_MODEL=all-MiniLM-L6-v2", "EMBEDBAR_MODEL=mine");
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), kept);
+}
+
 /// The short form of `cargo xtask bench -- swap`.
 #[test]
 fn twenty_swaps_by_saves_at_fifty_requests_a_second_drop_nothing() {

@@ -11,4 +11,5 @@ mod packages;
 mod remote;
 mod settings;
 mod simulated;
+mod standing_in;
 mod swaps;

@@ -13,10 +13,10 @@ use crate::following::{active, becomes, call, env, save};
 type Requests = Vec<(String, Vec<String>)>;
 
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Requests>>);
+pub(crate) struct Seen(Arc<Mutex<Requests>>);
 
 impl Seen {
-    fn texts(&self) -> Vec<String> {
+    pub(crate) fn texts(&self) -> Vec<String> {
         self.0.lock().expect("nobody panics").iter().flat_map(|(_, texts)| texts.clone()).collect()
     }
 
@@ -26,7 +26,7 @@ impl Seen {
 }
 
 /// An OpenAI-compatible server on this machine whose vectors have three numbers.
-fn server() -> (String, Seen) {
+pub(crate) fn server() -> (String, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it has one");
     let seen = Seen::default();

@@ -198,6 +198,23 @@ export type EnvApproval = {
 variables: Array<string>, };
 
 /**
+ * A line that would change.
+ */
+export type EnvChange = { 
+/**
+ * Its number in the file as it is, from 1; for a new line that of the line before which it would stand.
+ */
+number: number, 
+/**
+ * What it is; `None` where it is new.
+ */
+before: string | null, 
+/**
+ * What it would become; `None` where it would go.
+ */
+after: string | null, };
+
+/**
  * The `.env` to follow.
  */
 export type EnvChoice = { 
@@ -232,6 +249,15 @@ message: string,
 mend: string | null, };
 
 /**
+ * A person's word for writing a choice into the followed `.env`.
+ */
+export type EnvKeep = { 
+/**
+ * [`EnvProposal::changes`], as they were shown: a file that has changed meanwhile is left alone.
+ */
+changes: Array<EnvChange>, };
+
+/**
  * The finding to mend.
  */
 export type EnvMend = { 
@@ -243,6 +269,23 @@ code: string,
  * [`EnvFinding::line`].
  */
 line: number, };
+
+/**
+ * What a file would have to say so that a choice lasts.
+ */
+export type EnvProposal = { 
+/**
+ * The id of the chosen model.
+ */
+model: string, 
+/**
+ * The lines that would change; values of secrets are not in them. Empty where it cannot be written.
+ */
+changes: Array<EnvChange>, 
+/**
+ * Why it cannot be written.
+ */
+refused: string | null, };
 
 /**
  * How bad a finding is.
@@ -293,7 +336,12 @@ values: Array<EnvValue>,
 /**
  * What it has led to, or would lead to if it were approved; a sentence.
  */
-effect: string, };
+effect: string, 
+/**
+ * A model that was chosen since in the menu bar, the panel or on the command line, where the file asks for another one:
+ * it answers until Embedbar ends or the file is saved with another meaning.
+ */
+chosen: EnvProposal | null, };
 
 /**
  * One setting.
@@ -970,7 +1018,7 @@ shortage: string | null, };
 /**
  * What the weights are stored as. Ordered from the widest to the narrowest.
  */
-export type Precision = "fp32" | "fp16" | "int8" | "4bit";
+export type Precision = "fp32" | "fp16" | "int8" | "4bit" | "unknown";
 
 /**
  * The system's own word for how short memory is.
@@ -1280,6 +1328,8 @@ export interface Commands {
   approve_env: { params: EnvApproval; reply: EnvState };
   /** Mends one finding in the followed `.env`; no other byte of it changes. */
   mend_env: { params: EnvMend; reply: EnvState };
+  /** Writes the model that was chosen elsewhere into the followed `.env`; no other byte of it changes. */
+  keep_in_env: { params: EnvKeep; reply: EnvState };
   /** Allows or refuses the server on the network that the followed `.env` names; nothing is sent to it before. */
   allow_remote: { params: RemoteAnswer; reply: Empty };
   /** A fresh reading of the machine's memory. */

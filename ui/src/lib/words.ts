@@ -2,7 +2,7 @@
 import type { BackendName, EnvSeverity, FoundBy, GovernorMeasure, Precision, Pressure, RemoteConsent } from '../contract/contract';
 import { UNKNOWN } from './format';
 
-export const PRECISION: Record<Precision, string> = { fp32: 'FP32', fp16: 'FP16', int8: 'INT8', '4bit': '4-bit' };
+export const PRECISION: Record<Precision, string> = { fp32: 'FP32', fp16: 'FP16', int8: 'INT8', '4bit': '4-bit', unknown: 'precision unknown' };
 
 export const BACKEND: Record<BackendName, string> = {
   candle_cpu: 'candle, CPU',

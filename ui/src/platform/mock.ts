@@ -69,6 +69,7 @@ const followed: EnvStatus = {
     { name: 'remote', value: 'never asked', origin: 'default' },
   ],
   effect: '`Qwen3-Embedding-4B` runs in INT8 with Core ML, as the file asks.',
+  chosen: null,
 };
 
 /** What can be the matter with a followed file. */
@@ -91,6 +92,26 @@ export const ENV_STATES = {
     approved: false,
     unapproved: ['EMBEDBAR_RECIPE', 'PAPR_COREML_MODEL', 'PAPR_COREML_VARIANT', 'PAPR_ENABLE_COREML', 'PAPR_ONDEVICE_PROCESSING'],
     effect: '`Qwen3-Embedding-4B` would run in INT8 with Core ML and take about 4.3 GB, in place of `all-MiniLM-L6-v2`.',
+  },
+  chosen: {
+    ...followed,
+    effect: '`Qwen3-Embedding-0.6B-int8` was chosen elsewhere and answers until Embedbar ends.',
+    chosen: {
+      model: 'Qwen3-Embedding-0.6B-int8',
+      changes: [
+        { number: 4, before: 'EMBEDBAR_MODEL=Qwen3-Embedding-4B  # the large one', after: 'EMBEDBAR_MODEL=Qwen3-Embedding-0.6B  # the large one' },
+        { number: 12, before: null, after: 'EMBEDBAR_PRECISION=int8' },
+      ],
+      refused: null,
+    },
+  },
+  refused: {
+    ...followed,
+    chosen: {
+      model: 'Qwen3-Embedding-0.6B-int8',
+      changes: [],
+      refused: '`EMBEDBAR_MODEL` cannot be written: an unfinished quote elsewhere in the file would swallow it',
+    },
   },
   held: {
     ...followed,
@@ -295,6 +316,8 @@ const SCENARIOS: Record<string, (snapshot: Snapshot) => void> = {
   env: (snapshot) => Object.assign(snapshot, { env: ENV_STATES.fine }),
   'env-findings': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.findings }),
   'env-unapproved': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.unapproved }),
+  'env-chosen': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.chosen }),
+  'env-refused': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.refused }),
   'env-held': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.held }),
   short: (snapshot) => {
     snapshot.governor = SHORT;
@@ -419,6 +442,10 @@ export class MockPlatform implements Platform {
     mend_env: ({ code, line }) => {
       const { env } = this.snapshot;
       return this.#setEnv(env && { ...env, findings: env.findings.filter((other) => other.code !== code || other.line !== line) });
+    },
+    keep_in_env: () => {
+      const { env } = this.snapshot;
+      return this.#setEnv(env && { ...env, chosen: null, effect: `\`${env.chosen?.model ?? ''}\` is the active model.` });
     },
     memory: () => this.snapshot.memory,
     machine: () =>

@@ -212,6 +212,12 @@ impl App {
         self.lifecycle.activate(target(model), self.manner(model)).await
     }
 
+    /// Has a new worker take the place of the present one.
+    pub(crate) async fn recycle(&self) {
+        // The governor may have stepped away from the one that was chosen.
+        self.lifecycle.recycle(self.manner(&self.active_model())).await;
+    }
+
     /// How this model takes the place of the present one.
     fn manner(&self, model: &Model) -> Manner {
         swap::manner(model.size_bytes(), &self.read_memory(), &self.governing.world().thresholds)
@@ -259,8 +265,7 @@ impl App {
                 Err(why) => Some(why),
             },
             What::Recycle => {
-                // The governor may have stepped away from the one that was chosen.
-                self.lifecycle.recycle(self.manner(&self.active_model())).await;
+                self.recycle().await;
                 None
             }
         };
@@ -300,10 +305,10 @@ impl App {
     }
 
     pub(crate) fn picture(&self, index: IndexSummary) -> Snapshot {
+        let model = self.lifecycle.state().borrow().clone();
         Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             home: self.home.root().display().to_string(),
-            model: self.lifecycle.state().borrow().clone(),
             paused: self.jobs.paused(),
             memory: self.gauge.last(),
             jobs: self.jobs.snapshot(),
@@ -311,7 +316,8 @@ impl App {
             index,
             waiting: self.lifecycle.waiting(),
             env: self.following.status(),
-            governor: self.governing.status(),
+            governor: self.governing.status(&model),
+            model,
             remote: self.remote.status(),
         }
     }

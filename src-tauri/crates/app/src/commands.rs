@@ -1,12 +1,13 @@
 //! The contract's commands, carried out here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use embedbar_catalog::Catalogue;
 use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvApproval,
-    EnvChoice, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId,
+    EnvChoice, EnvKeep, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId,
     MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OfferChoice,
     OfferReceipt, Offers, OpenRequest, PauseRequest, Precision, PromptKind, QueryKind, RecipeName, RemoteAnswer,
     SearchRequest, SearchResults, Snapshot,
@@ -17,7 +18,8 @@ use embedbar_lifecycle::{Answer, Lane};
 use crate::app::App;
 use crate::cleanup;
 use crate::conversion::Conversion;
-use crate::governing::Wanted;
+use crate::governing::{Governing, Wanted};
+use crate::keeping::Choice;
 use crate::neighbours;
 use crate::queries::Cost;
 
@@ -39,9 +41,10 @@ impl Commands for App {
         }
         let asked = Asked::of(request.model.as_deref())?;
         self.offer(&asked)?;
-        let answer = self.lifecycle.embed(request.texts, request.prompt, request.recipe, Lane::Query).await?;
-        // The model may have been replaced while the texts waited.
-        self.check(&asked, &answer.generation)?;
+        // The model may be replaced while the texts wait.
+        let (governing, wanted) = (self.governing.clone(), asked);
+        let guard = Arc::new(move |answers: &Generation| check(&governing, &wanted, answers));
+        let answer = self.lifecycle.embed_guarded(request.texts, request.prompt, request.recipe, guard).await?;
         let tokens = answer.tokens.iter().sum();
         self.governing.answered(tokens, answer.timing.forward, request.keep_alive_seconds.map(Duration::from_secs));
         self.record(Cost {
@@ -198,8 +201,11 @@ impl Commands for App {
     async fn activate(&self, choice: ModelChoice) -> Result<ModelState, Failure> {
         let model = self.library.find(&choice.model)?;
         let wanted = Wanted::exactly(&model);
+        let choice = Choice::of(&model.id, &wanted);
         let state = self.make_active(model).await?;
         self.governing.want(wanted);
+        self.following.chose(choice);
+        self.changed.notify_one();
         Ok(state)
     }
 
@@ -230,6 +236,14 @@ impl Commands for App {
 
     async fn mend_env(&self, mend: EnvMend) -> Result<EnvState, Failure> {
         self.following.mend(&mend.code, mend.line)?;
+        self.changed.notify_one();
+        self.env(Empty {}).await
+    }
+
+    async fn keep_in_env(&self, keep: EnvKeep) -> Result<EnvState, Failure> {
+        if let Some(settings) = self.following.keep(&keep.changes)? {
+            self.carry_out(&settings).await;
+        }
         self.changed.notify_one();
         self.env(Empty {}).await
     }
@@ -293,38 +307,38 @@ impl App {
 
     /// Whether a request for this model may wait for an answer.
     fn offer(&self, asked: &Asked) -> Result<(), Failure> {
-        if let Some(why) = self.governing.stand_in() {
-            return Err(Failure::new(FailureCode::Loading, why)
-                .hint("It answers Embedbar's own search only. Try again later, or close something large.")
-                .retry_after(STAND_IN_FOR));
-        }
         match &*self.lifecycle.state().borrow() {
-            ModelState::Ready { generation, .. } => self.check(asked, generation),
+            ModelState::Ready { generation, .. } => check(&self.governing, asked, generation),
             // What is going to be loaded is checked when it has answered.
             _ => Ok(()),
         }
     }
 
-    /// Whether this generation is what was asked for.
-    fn check(&self, asked: &Asked, answers: &Generation) -> Result<(), Failure> {
-        if asked.is(answers) {
-            return Ok(());
-        }
-        let message = format!("`{asked}` was asked for, and `{}` in {} answers", answers.model, answers.precision);
-        let wanted = self.governing.wanted();
-        // What the user wants is coming back; anything else has to be chosen by them.
-        if asked.is_model(&wanted.model) && asked.precision.is_none() {
-            return Err(Failure::new(FailureCode::Loading, message)
-                .hint("Another model is taking its place at the moment. Try again.")
-                .retry_after(SWAP_FOR));
-        }
-        Err(Failure::new(FailureCode::NotFound, message)
-            .hint("Choose it in the menu bar or in the `.env` first, or ask without a model's name."))
-    }
-
     fn chosen_model(&self) -> embedbar_store::Model {
         self.chosen.lock().expect("nobody panics while they hold the choice. This is a bug.").clone()
     }
+}
+
+/// Whether this generation is what was asked for.
+fn check(governing: &Governing, asked: &Asked, answers: &Generation) -> Result<(), Failure> {
+    if let Some(why) = governing.stands_in(&answers.model) {
+        return Err(Failure::new(FailureCode::Loading, why)
+            .hint("It answers Embedbar's own search only. Try again later, or close something large.")
+            .retry_after(STAND_IN_FOR));
+    }
+    if asked.is(answers) {
+        return Ok(());
+    }
+    let message = format!("`{asked}` was asked for, and `{}` in {} answers", answers.model, answers.precision);
+    let wanted = governing.wanted();
+    // What the user wants is coming back; anything else has to be chosen by them.
+    if asked.is_model(&wanted.model) && asked.precision.is_none() {
+        return Err(Failure::new(FailureCode::Loading, message)
+            .hint("Another model is taking its place at the moment. Try again.")
+            .retry_after(SWAP_FOR));
+    }
+    Err(Failure::new(FailureCode::NotFound, message)
+        .hint("Choose it in the menu bar or in the `.env` first, or ask without a model's name."))
 }
 
 /// A model that a program asks for by name.
@@ -340,10 +354,9 @@ impl Asked {
         let Some((model, precision)) = name.rsplit_once(':') else {
             return Ok(Self { model: Some(name.to_owned()), precision: None });
         };
-        let known = [("fp16", Precision::Fp16), ("int8", Precision::Int8), ("4bit", Precision::FourBit)];
-        let Some((_, precision)) = known.into_iter().find(|(word, _)| *word == precision) else {
+        let Some(precision) = Precision::of_word(precision) else {
             return Err(Failure::new(FailureCode::InvalidRequest, format!("`{precision}` is no precision"))
-                .hint("After the model's name and a colon comes `fp16`, `int8` or `4bit`."));
+                .hint("After the model's name and a colon comes `fp32`, `fp16`, `int8` or `4bit`."));
         };
         Ok(Self { model: Some(model.to_owned()), precision: Some(precision) })
     }

@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, Weak};
 
 use embedbar_catalog::Catalogue;
 use embedbar_contract::{
-    BackendName, EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading, ModelState,
+    BackendName, EnvChange, EnvFinding, EnvSeverity, EnvStatus, EnvValue, Failure, FailureCode, MemoryReading,
+    ModelState,
 };
 use embedbar_lifecycle::{Environment, Target};
 use embedbar_planner::{KeepAlive, PrecisionWish, Purpose, Wishes};
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::governing::{Decision, Governing, Wanted};
+use crate::keeping::Choice;
 use crate::remote::RemoteEndpoint;
 
 /// The file, the stores and the last state.
@@ -37,6 +39,8 @@ struct Inner {
     watch: Option<Watch>,
     file: Option<EnvFile>,
     status: Option<EnvStatus>,
+    /// The model that was chosen elsewhere since the file last decided.
+    chosen: Option<Choice>,
 }
 
 /// What a state of the file leads to.
@@ -60,6 +64,7 @@ impl Following {
             watch: None,
             file: None,
             status: None,
+            chosen: None,
         };
         let (events, received) = mpsc::unbounded_channel();
         Ok((Self { inner: Mutex::new(inner), events }, received))
@@ -109,7 +114,7 @@ impl Following {
         // The thread that ends may be about to tell something.
         let old = {
             let mut inner = self.lock();
-            (inner.good, inner.status, inner.file) = (LastGood::default(), None, None);
+            (inner.good, inner.status, inner.file, inner.chosen) = (LastGood::default(), None, None, None);
             match path {
                 // It is shown at once; what it decides comes with the watcher's first look.
                 Some(path) => {
@@ -203,6 +208,43 @@ impl Following {
         Ok(())
     }
 
+    /// A model was chosen elsewhere and answers; the file is not asked, and shows what it would have to say.
+    pub(crate) fn chose(&self, choice: Choice) {
+        let mut inner = self.lock();
+        let effect = format!("`{}` was chosen elsewhere and answers until Embedbar ends.", choice.id);
+        inner.chosen = Some(choice);
+        inner.propose();
+        if let Some(status) = inner.status.as_mut().filter(|status| status.chosen.is_some()) {
+            status.effect = effect;
+        }
+    }
+
+    /// Writes the chosen model into the file, where this still changes the lines that a person has seen. Gives the settings
+    /// that hold then. The watcher sees the new file like any other save, and finds that it means what holds.
+    pub(crate) fn keep(&self, seen: &[EnvChange]) -> Result<Option<Box<Settings>>, Failure> {
+        let path = self.lock().followed.path().map(Path::to_owned).ok_or_else(nothing_followed)?;
+        let choice = self.lock().chosen.clone().ok_or_else(|| {
+            Failure::new(FailureCode::NotFound, "no model was chosen that the file does not ask for")
+                .hint("Choose one in the menu bar or with `embedbar use MODEL` first.")
+        })?;
+        let file = EnvFile::read(path)?;
+        let refused = |why: String| Failure::new(FailureCode::InvalidRequest, why).hint("Edit the file yourself.");
+        let kept = choice.kept(&file).map_err(refused)?;
+        if !kept.is(seen) {
+            return Err(Failure::new(
+                FailureCode::InvalidRequest,
+                "the file has changed since its new lines were shown",
+            )
+            .hint("Look at them again."));
+        }
+        let written = file.write(&kept.bytes, None)?;
+        tracing::info!(file = %written.path().display(), model = choice.id, "the choice was written into the followed file");
+        let mut inner = self.lock();
+        // The lines were seen, so their variables are approved.
+        inner.trust.approve(written.path(), kept.variables)?;
+        Ok(inner.look(&written))
+    }
+
     /// What the file says could not be carried out: the next save is another attempt, even where it means the same.
     fn forget(&self) {
         self.lock().good = LastGood::default();
@@ -230,7 +272,11 @@ impl Inner {
         }
         let nothing = Written::default();
         match self.good.offer(file, &nothing, &nothing) {
-            Offered::Taken(settings) => Some(settings),
+            Offered::Taken(settings) => {
+                // It decides anew.
+                (self.chosen, status.chosen) = (None, None);
+                Some(settings)
+            }
             Offered::Same => None,
             Offered::Kept(reasons) => {
                 status.held_back = reasons;
@@ -277,8 +323,18 @@ impl Inner {
             findings: findings.collect(),
             values: values.collect(),
             effect,
+            chosen: None,
         });
         self.file = Some(file);
+        self.propose();
+    }
+
+    /// Shows what the file would have to say so that the choice lasts, where it may decide at all.
+    fn propose(&mut self) {
+        let Some(status) = &mut self.status else { return };
+        let (choice, file) = (self.chosen.as_ref(), self.file.as_ref());
+        let both = choice.zip(file).filter(|_| status.approved);
+        status.chosen = both.and_then(|(choice, file)| choice.proposal(file));
     }
 
     fn hold_back(&mut self, reasons: Vec<String>) {
@@ -520,6 +576,7 @@ impl App {
                 }
             }
         };
+        self.governing.settled();
         self.following.set_effect(effect);
         self.changed.notify_one();
     }

@@ -128,6 +128,8 @@ struct Inner {
     governor: Governor,
     remembered: Remembered,
     wanted: Wanted,
+    /// The model that answered when something else became wanted, until that has been carried out: it stands in for nothing.
+    left_over: Option<String>,
     loaded: Option<Loaded>,
     /// Whether a server on the network answers.
     remote: bool,
@@ -150,6 +152,8 @@ struct Inner {
 /// What answers.
 #[derive(Clone, Debug)]
 struct Loaded {
+    /// The installed model's id.
+    id: String,
     candidate: Candidate,
     worker: u32,
     /// Size of its files.
@@ -190,6 +194,7 @@ impl Governing {
             governor: Governor::new(GovernorRules { keep_alive: KeepAlive::Forever, ..GovernorRules::default() }),
             remembered,
             wanted,
+            left_over: None,
             loaded: None,
             remote: false,
             ended: Vec::new(),
@@ -219,6 +224,9 @@ impl Governing {
     /// Something else is wanted from now on.
     pub(crate) fn want(&self, wanted: Wanted) {
         let mut inner = self.lock();
+        if inner.wanted.model != wanted.model {
+            inner.left_over = inner.loaded.as_ref().map(|loaded| loaded.id.clone());
+        }
         (inner.wanted, inner.room_since, inner.gave_up) = (wanted, None, false);
         inner.looked_at = None;
         inner.tell_governor();
@@ -337,7 +345,11 @@ impl Governing {
     }
 
     /// What others see.
-    pub(crate) fn status(&self) -> GovernorStatus {
+    pub(crate) fn status(&self, state: &ModelState) -> GovernorStatus {
+        let answering = match state {
+            ModelState::Ready { generation, .. } => Some(generation.model.as_str()),
+            _ => None,
+        };
         let inner = self.lock();
         let now = self.world.now();
         let events = inner.kept.iter().map(|kept| GovernorEvent {
@@ -352,13 +364,26 @@ impl Governing {
             plan: inner.status.clone(),
             events: events.collect(),
             small_batches: inner.governor.batch() != embedbar_planner::Batch::Full,
-            stand_in: inner.stand_in(),
+            stand_in: answering.and_then(|id| inner.stands_in(id)),
         }
     }
 
-    /// Why programs do not get the wanted model at the moment, where something else stands in for it.
-    pub(crate) fn stand_in(&self) -> Option<String> {
-        self.lock().stand_in()
+    /// Whether the worker holds more than it should at most, right after the batches that it was expected to be at.
+    pub(crate) fn has_grown(&self) -> bool {
+        let inner = self.lock();
+        inner.loaded.as_ref().is_some_and(|loaded| {
+            loaded.expected.is_some_and(|expected| loaded.held_bytes + loaded.mapped_bytes > expected)
+        })
+    }
+
+    /// What is wanted has been carried out, or could not be: from now on whatever else answers stands in for it.
+    pub(crate) fn settled(&self) {
+        self.lock().left_over = None;
+    }
+
+    /// Why programs do not get what the installed or remote model `id` answers, where it stands in for the wanted one.
+    pub(crate) fn stands_in(&self, id: &str) -> Option<String> {
+        self.lock().stands_in(id)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -403,8 +428,9 @@ impl Inner {
                 }
                 self.governor.loaded(at, &candidate);
                 self.governor.activated(at, &Place::Local(candidate.clone()));
+                let expected = None;
                 self.loaded =
-                    Some(Loaded { candidate, worker, file_bytes, held_bytes: 0, mapped_bytes: 0, expected: None });
+                    Some(Loaded { id, candidate, worker, file_bytes, held_bytes: 0, mapped_bytes: 0, expected });
                 world.set_loaded_bytes(file_bytes);
                 self.tell_governor();
             }
@@ -616,15 +642,17 @@ impl Inner {
         Some(Order { event, what: What::Load(model) })
     }
 
-    fn stand_in(&self) -> Option<String> {
-        let wanted = Catalogue::builtin().find(&self.wanted.model)?;
-        let wishes = &self.wanted.wishes;
-        let stands_in = match &self.loaded {
-            Some(loaded) if wishes.smaller_models && loaded.candidate.model != wanted.id => &loaded.candidate.model,
-            None if self.remote => wishes.remote_host.as_ref()?,
-            _ => return None,
+    fn stands_in(&self, id: &str) -> Option<String> {
+        let catalogue = Catalogue::builtin();
+        let (wanted, wishes) = (catalogue.find(&self.wanted.model)?, &self.wanted.wishes);
+        let known = catalogue.installed(id).map(|(entry, _)| entry.id.as_str());
+        let allowed = match known {
+            Some(known) => wishes.smaller_models && known != wanted.id,
+            None => wishes.remote_host.as_ref().is_some_and(|host| id.starts_with(&format!("remote:{host}/"))),
         };
-        Some(format!("{stands_in} stands in for {}, for which there is no room now", wanted.id))
+        let stands_in = known.or(wishes.remote_host.as_deref())?;
+        (allowed && self.left_over.as_deref() != Some(id))
+            .then(|| format!("{stands_in} stands in for {}, for which there is no room now", wanted.id))
     }
 }
 

@@ -129,7 +129,8 @@ impl Tensors {
 fn gguf_row_bytes(precision: Precision, row: u64) -> u64 {
     // Numbers in a block and the block's bytes, the wanted one first.
     let blocks: &[(u64, u64)] = match precision {
-        Precision::Fp32 => &[(1, 4)],
+        // No file is in a precision that nobody knows; the widest is a safe guess.
+        Precision::Fp32 | Precision::Unknown => &[(1, 4)],
         Precision::Fp16 => &[],
         Precision::Int8 => &[(32, 34)],
         Precision::FourBit => &[(256, 144), (32, 18)],
@@ -142,7 +143,7 @@ fn gguf_row_bytes(precision: Precision, row: u64) -> u64 {
 fn package_row_bytes(precision: Precision, row: u64) -> u64 {
     let eight = row + 2 + 1;
     match precision {
-        Precision::Fp32 => 4 * row,
+        Precision::Fp32 | Precision::Unknown => 4 * row,
         Precision::Fp16 => 2 * row,
         Precision::FourBit if row.is_multiple_of(32) => row / 2 + row / 32 * 2,
         Precision::Int8 | Precision::FourBit => eight,

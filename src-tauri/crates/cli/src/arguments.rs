@@ -49,6 +49,9 @@ pub(crate) enum Command {
     Use {
         /// An id from `embedbar models`, or the path of a model
         model: String,
+        /// Write the choice into the followed `.env` as well, so that it lasts; the new lines are shown
+        #[arg(long)]
+        keep: bool,
     },
     /// Show the machine's memory
     Memory,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use embedbar_app::{Access, Options};
 use embedbar_contract::{
-    CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, EnvApproval, EnvChoice, EnvState, Failure,
+    CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, EnvApproval, EnvChoice, EnvKeep, EnvState, Failure,
     FailureCode, FolderChoice, IndexRequest, Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading,
     ModelChoice, ModelState, OfferChoice, OfferReceipt, PromptKind, RecipeName, Remote, RemoteAnswer, RemoteConsent,
     SearchRequest,
@@ -42,7 +42,7 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         }
         Command::Search { query, limit } => search(application, query.join(" "), limit.into(), json).await,
         Command::Models => models(application, json).await,
-        Command::Use { model } => activate(application, model, json).await,
+        Command::Use { model, keep } => activate(application, model, keep, json).await,
         Command::Memory => {
             let memory =
                 Memory { reading: application.memory(Empty {}).await?, machine: application.machine(Empty {}).await? };
@@ -261,7 +261,7 @@ async fn models(application: &Remote<Access>, json: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn activate(application: &Remote<Access>, model: String, json: bool) -> anyhow::Result<()> {
+async fn activate(application: &Remote<Access>, model: String, keep: bool, json: bool) -> anyhow::Result<()> {
     if matches!(application.0, Access::Owner(_)) {
         anyhow::bail!(
             "no Embedbar is running on this home, so there is nothing to switch\n\n\
@@ -270,8 +270,34 @@ async fn activate(application: &Remote<Access>, model: String, json: bool) -> an
     }
     // A path is the caller's, not the owner's.
     let model = if Path::new(&model).exists() { text(&std::path::absolute(&model)?)? } else { model };
-    let state = application.activate(ModelChoice { model }).await?;
-    show(&state, json, describe)
+    let state = application.activate(ModelChoice { model: model.clone() }).await?;
+    let env = application.env(Empty {}).await?.env;
+    // A file that means this already has nothing to be told.
+    let Some((path, chosen)) = env.and_then(|env| env.chosen.map(|chosen| (env.path, chosen))) else {
+        return show(&state, json, describe);
+    };
+    if let Some(why) = chosen.refused.as_ref().filter(|_| keep) {
+        return Err(Failure::new(FailureCode::InvalidRequest, format!("`{path}` stays as it is: {why}"))
+            .hint("The model answers until Embedbar ends. Edit the file yourself.")
+            .into());
+    }
+    let changes = chosen.changes;
+    if keep {
+        application.keep_in_env(EnvKeep { changes: changes.clone() }).await?;
+    }
+    show(&state, json, describe)?;
+    if json {
+        return Ok(());
+    }
+    for change in &changes {
+        output::changed_line(change.number, change.before.as_deref(), change.after.as_deref());
+    }
+    output::line(&match (keep, &chosen.refused) {
+        (true, _) => format!("written into {path}"),
+        (false, None) => format!("until Embedbar ends; `embedbar use {model} --keep` writes these lines into {path}"),
+        (false, Some(why)) => format!("until Embedbar ends: {why}"),
+    });
+    Ok(())
 }
 
 fn describe(state: &ModelState) -> String {

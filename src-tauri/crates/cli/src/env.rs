@@ -116,11 +116,7 @@ fn fix(file: &EnvFile, dry_run: bool, as_json: bool) -> anyhow::Result<()> {
         }));
     }
     for change in &changes {
-        for (sign, text) in [("-", &change.before), ("+", &change.after)] {
-            if let Some(text) = text {
-                output::line(&format!("{:>4} {sign} {text}", change.number));
-            }
-        }
+        output::changed_line(change.number, change.before.as_deref(), change.after.as_deref());
     }
     if let Some(mode) = fixed.mode {
         output::line(&format!("permissions become {mode:o}"));

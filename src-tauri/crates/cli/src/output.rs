@@ -19,6 +19,15 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes a line of a file that changes: as it was and as it becomes.
+pub(crate) fn changed_line(number: usize, before: Option<&str>, after: Option<&str>) {
+    for (sign, text) in [("-", before), ("+", after)] {
+        if let Some(text) = text {
+            line(&format!("{number:>4} {sign} {text}"));
+        }
+    }
+}
+
 /// Writes an error with its causes, and its advice set apart.
 pub(crate) fn report(error: &anyhow::Error) {
     let mut message = format!("error: {error:#}");

@@ -101,6 +101,8 @@ commands! {
     approve_env(EnvApproval) -> EnvState;
     /// Mends one finding in the followed `.env`; no other byte of it changes.
     mend_env(EnvMend) -> EnvState;
+    /// Writes the model that was chosen elsewhere into the followed `.env`; no other byte of it changes.
+    keep_in_env(EnvKeep) -> EnvState;
     /// Allows or refuses the server on the network that the followed `.env` names; nothing is sent to it before.
     allow_remote(RemoteAnswer) -> Empty;
     /// A fresh reading of the machine's memory.

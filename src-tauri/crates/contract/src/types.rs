@@ -25,6 +25,29 @@ pub enum Precision {
     /// 4-bit integers with a scale per block, or a palette.
     #[serde(rename = "4bit")]
     FourBit,
+    /// Whatever a server on the network computes with: it does not say.
+    Unknown,
+}
+
+impl Precision {
+    /// Those that a person can ask for, from the finest to the coarsest.
+    pub const ALL: [Self; 4] = [Self::Fp32, Self::Fp16, Self::Int8, Self::FourBit];
+
+    /// As a file, a request and JSON write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+            Self::FourBit => "4bit",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The precision of that [`Self::word`].
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.word() == word)
+    }
 }
 
 impl std::fmt::Display for Precision {
@@ -34,6 +57,7 @@ impl std::fmt::Display for Precision {
             Self::Fp16 => "FP16",
             Self::Int8 => "INT8",
             Self::FourBit => "4-bit",
+            Self::Unknown => "unknown precision",
         })
     }
 }
@@ -562,6 +586,38 @@ pub struct EnvStatus {
     pub values: Vec<EnvValue>,
     /// What it has led to, or would lead to if it were approved; a sentence.
     pub effect: String,
+    /// A model that was chosen since in the menu bar, the panel or on the command line, where the file asks for another one:
+    /// it answers until Embedbar ends or the file is saved with another meaning.
+    pub chosen: Option<EnvProposal>,
+}
+
+/// What a file would have to say so that a choice lasts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvProposal {
+    /// The id of the chosen model.
+    pub model: String,
+    /// The lines that would change; values of secrets are not in them. Empty where it cannot be written.
+    pub changes: Vec<EnvChange>,
+    /// Why it cannot be written.
+    pub refused: Option<String>,
+}
+
+/// A line that would change.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvChange {
+    /// Its number in the file as it is, from 1; for a new line that of the line before which it would stand.
+    pub number: usize,
+    /// What it is; `None` where it is new.
+    pub before: Option<String>,
+    /// What it would become; `None` where it would go.
+    pub after: Option<String>,
+}
+
+/// A person's word for writing a choice into the followed `.env`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct EnvKeep {
+    /// [`EnvProposal::changes`], as they were shown: a file that has changed meanwhile is left alone.
+    pub changes: Vec<EnvChange>,
 }
 
 /// Something that is wrong in a `.env`.

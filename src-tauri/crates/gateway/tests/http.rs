@@ -73,6 +73,9 @@ impl Commands for Canned {
     async fn mend_env(&self, _: EnvMend) -> Result<EnvState, Failure> {
         Err(canned())
     }
+    async fn keep_in_env(&self, _: EnvKeep) -> Result<EnvState, Failure> {
+        Err(canned())
+    }
     async fn allow_remote(&self, _: RemoteAnswer) -> Result<Empty, Failure> {
         Err(canned())
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariants, each kept by the actor owning the thing alone:
 //! - at most one worker serves and at most one other is starting; in a swap that drains first, the old process is gone before
-//!   the new one starts;
+//!   the new one loads;
 //! - a request is with one worker at a time, and with at most two in its life;
 //! - the state that others see ([`ModelState`]) is derived from what the actor holds, never set beside it.
 
@@ -19,7 +19,7 @@ use embedbar_wire::worker::{BatchSize, Embed, Source};
 
 use crate::process::Spawn;
 use crate::queue::{Lane, Pending, Queue};
-use crate::worker::{ExchangeError, Vectors, Worker};
+use crate::worker::{ExchangeError, Greeted, Vectors, Worker};
 
 /// The most bytes of text that one bulk exchange carries: a query never waits for longer than this takes.
 const BULK_BYTES: usize = 4096;
@@ -29,6 +29,9 @@ const BULK_TEXTS: usize = 16;
 const RETRIES: u32 = 1;
 /// A worker that dies younger than this is not replaced before somebody asks for it.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
+
+/// How long a worker that is to make room goes on with queries that wait, so that nobody waits for both models.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// What a model is expected to take that has not been loaded yet.
 const UNKNOWN_LOAD: Duration = Duration::from_secs(10);
@@ -71,10 +74,13 @@ impl Default for Options {
 pub enum Manner {
     /// The new one starts beside the old one, which serves until then: for when both fit into memory.
     Overlap,
-    /// The old one finishes what it has and ends, and only then the new one starts; what comes meanwhile waits. Where the new one
-    /// fails, the old one is brought back.
+    /// The old one serves until nobody waits, a second at most, and ends; only then the new one loads, in a process that has been
+    /// started before. What comes meanwhile waits. Where the new one fails, the old one is brought back.
     DrainFirst,
 }
+
+/// Whether this generation may answer somebody; the failure is what they are told where it may not.
+pub type Guard = Arc<dyn Fn(&Generation) -> Result<(), Failure> + Send + Sync>;
 
 /// The vectors of one request.
 #[derive(Clone, Debug)]
@@ -224,10 +230,23 @@ impl Lifecycle {
         match lane {
             Lane::Query => {
                 let batches = self.batches();
-                self.send_halving(Embed { texts, prompt, recipe, batches }, lane).await
+                self.send_halving(Embed { texts, prompt, recipe, batches }, lane, None).await
             }
             Lane::Bulk => self.embed_in_pieces(texts, prompt, recipe).await,
         }
+    }
+
+    /// Embeds texts for somebody whom not every model may answer: `guard` is asked right before a worker gets them, and where it
+    /// refuses, the worker never sees them.
+    pub async fn embed_guarded(
+        &self,
+        texts: Vec<String>,
+        prompt: PromptKind,
+        recipe: RecipeName,
+        guard: Guard,
+    ) -> Result<Answer, Failure> {
+        let batches = self.batches();
+        self.send_halving(Embed { texts, prompt, recipe, batches }, Lane::Query, Some(guard)).await
     }
 
     async fn embed_in_pieces(
@@ -244,7 +263,7 @@ impl Lifecycle {
         for piece in pieces(&order, |index| texts[index].len()) {
             let texts = piece.iter().map(|&index| texts[index].clone()).collect();
             let request = Embed { texts, prompt, recipe, batches: self.batches() };
-            let mut answer = self.send_halving(request, Lane::Bulk).await?;
+            let mut answer = self.send_halving(request, Lane::Bulk, None).await?;
             let parts = std::mem::take(&mut answer.vectors).into_iter().zip(&answer.tokens).zip(&answer.truncated);
             for (&index, ((vector, &tokens), &truncated)) in piece.iter().zip(parts) {
                 slots[index] = Some((vector, tokens, truncated));
@@ -267,16 +286,16 @@ impl Lifecycle {
 
     /// Sends a request; where it has killed its workers, it is sent in halves, because it may be their size that kills: an
     /// out-of-memory kill shows in nothing else.
-    async fn send_halving(&self, request: Embed, lane: Lane) -> Result<Answer, Failure> {
-        let failure = match self.send(request.clone(), lane).await {
+    async fn send_halving(&self, request: Embed, lane: Lane, guard: Option<Guard>) -> Result<Answer, Failure> {
+        let failure = match self.send(request.clone(), lane, guard.clone()).await {
             Err(failure) if failure.code == FailureCode::WorkerFailed && request.texts.len() > 1 => failure,
             outcome => return outcome,
         };
         tracing::warn!(texts = request.texts.len(), %failure, "sending the texts in halves");
         let (first, second) = request.texts.split_at(request.texts.len() / 2);
         let half = |texts: &[String]| Embed { texts: texts.to_vec(), ..request.clone() };
-        let mut answer = Box::pin(self.send_halving(half(first), lane)).await?;
-        let rest = Box::pin(self.send_halving(half(second), lane)).await?;
+        let mut answer = Box::pin(self.send_halving(half(first), lane, guard.clone())).await?;
+        let rest = Box::pin(self.send_halving(half(second), lane, guard)).await?;
         answer.join(&rest)?;
         answer.vectors.extend(rest.vectors);
         answer.tokens.extend(rest.tokens);
@@ -284,11 +303,11 @@ impl Lifecycle {
         Ok(answer)
     }
 
-    async fn send(&self, request: Embed, lane: Lane) -> Result<Answer, Failure> {
+    async fn send(&self, request: Embed, lane: Lane, guard: Option<Guard>) -> Result<Answer, Failure> {
         let (reply, answer) = oneshot::channel();
         let arrived = Instant::now();
         let deadline = (lane == Lane::Query).then(|| arrived + self.patience);
-        let pending = Pending { request, lane, arrived, deadline, lost: 0, reply };
+        let pending = Pending { request, lane, guard, arrived, deadline, lost: 0, reply };
         self.messages.send(Message::Embed(pending)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
@@ -383,11 +402,21 @@ struct Wanted {
 /// The model that will serve next, and how far it is.
 enum Coming {
     Nothing,
-    /// The present worker finishes what it has.
-    Draining(Wanted),
+    /// The process of the next worker is starting, without a model; the present one serves on.
+    Greeting {
+        future: Pin<Box<dyn Future<Output = Result<Greeted, Failure>> + Send>>,
+        wanted: Wanted,
+    },
+    /// The present worker serves on until nobody waits, or until this moment.
+    Draining {
+        greeted: Greeted,
+        wanted: Wanted,
+        until: Instant,
+    },
     /// The old worker's process is ending; it served `old`.
     Ending {
         future: Pin<Box<dyn Future<Output = ()> + Send>>,
+        greeted: Greeted,
         wanted: Wanted,
         old: Target,
     },
@@ -404,14 +433,20 @@ impl Coming {
     fn wanted(&self) -> Option<&Wanted> {
         match self {
             Self::Nothing => None,
-            Self::Draining(wanted) | Self::Ending { wanted, .. } | Self::Starting { wanted, .. } => Some(wanted),
+            Self::Greeting { wanted, .. }
+            | Self::Draining { wanted, .. }
+            | Self::Ending { wanted, .. }
+            | Self::Starting { wanted, .. } => Some(wanted),
         }
     }
 
     fn wanted_mut(&mut self) -> Option<&mut Wanted> {
         match self {
             Self::Nothing => None,
-            Self::Draining(wanted) | Self::Ending { wanted, .. } | Self::Starting { wanted, .. } => Some(wanted),
+            Self::Greeting { wanted, .. }
+            | Self::Draining { wanted, .. }
+            | Self::Ending { wanted, .. }
+            | Self::Starting { wanted, .. } => Some(wanted),
         }
     }
 }
@@ -445,6 +480,7 @@ struct Actor {
 /// What woke the actor.
 enum Event {
     Message(Option<Message>),
+    Greeted(Result<Greeted, Failure>),
     Started(Result<Worker, Failure>),
     OldWorkerEnded,
     /// Somebody has waited as long as they may.
@@ -469,6 +505,7 @@ impl Actor {
                     return;
                 }
                 Event::Message(Some(message)) => self.receive(message).await,
+                Event::Greeted(outcome) => self.greeted(outcome),
                 Event::Started(outcome) => self.started(outcome),
                 Event::OldWorkerEnded => self.old_worker_ended(),
                 Event::Expired => self.refuse_expired(),
@@ -484,12 +521,13 @@ impl Actor {
     async fn next_event(&mut self) -> Event {
         let coming = async {
             match &mut self.coming {
+                Coming::Greeting { future, .. } => Event::Greeted(future.as_mut().await),
                 Coming::Starting { future, .. } => Event::Started(future.as_mut().await),
                 Coming::Ending { future, .. } => {
                     future.as_mut().await;
                     Event::OldWorkerEnded
                 }
-                Coming::Nothing | Coming::Draining(_) => std::future::pending().await,
+                Coming::Nothing | Coming::Draining { .. } => std::future::pending().await,
             }
         };
         let deadline = self.queue.earliest_deadline();
@@ -518,7 +556,9 @@ impl Actor {
     /// starts a worker for it.
     fn advance(&mut self) {
         self.queue.drop_abandoned();
-        if matches!(self.coming, Coming::Draining(_)) {
+        if let Coming::Draining { until, .. } = self.coming
+            && (Instant::now() >= until || !self.queue.has_queries() || !self.serves())
+        {
             self.drain();
             return;
         }
@@ -528,7 +568,7 @@ impl Actor {
         match std::mem::replace(&mut self.serving, Serving::None) {
             Serving::Idle(worker) => {
                 let shown = ready(&worker);
-                match self.queue.pop() {
+                match self.queue.pop_for(&worker.loaded.generation) {
                     Some(pending) => {
                         let bytes = pending.request.texts.iter().map(String::len).sum();
                         let running = Running { since: Instant::now(), bytes };
@@ -547,30 +587,44 @@ impl Actor {
         }
     }
 
-    /// Ends the present worker as soon as it has nothing to do.
+    /// Ends the present worker as soon as it is at nothing.
     fn drain(&mut self) {
         let old = self.target.clone();
         match std::mem::replace(&mut self.serving, Serving::None) {
             busy @ Serving::Busy { .. } => self.serving = busy,
             Serving::Idle(worker) => {
-                if let Coming::Draining(wanted) = std::mem::replace(&mut self.coming, Coming::Nothing) {
+                if let Coming::Draining { greeted, wanted, .. } = std::mem::replace(&mut self.coming, Coming::Nothing) {
                     tracing::info!(old = old.id, new = wanted.target.id, "ending the old worker to make room");
-                    self.coming = Coming::Ending { future: Box::pin(worker.end()), wanted, old };
+                    self.coming = Coming::Ending { future: Box::pin(worker.end()), greeted, wanted, old };
                 }
             }
             // It died, so there is room already.
             Serving::None => {
-                if let Coming::Draining(wanted) = std::mem::replace(&mut self.coming, Coming::Nothing) {
-                    self.start(wanted, Some(old));
+                if let Coming::Draining { greeted, wanted, .. } = std::mem::replace(&mut self.coming, Coming::Nothing) {
+                    self.load_into(greeted, wanted, Some(old));
+                }
+            }
+        }
+    }
+
+    /// The next worker's process is there, or cannot be started; then the present worker serves on.
+    fn greeted(&mut self, outcome: Result<Greeted, Failure>) {
+        let Coming::Greeting { wanted, .. } = std::mem::replace(&mut self.coming, Coming::Nothing) else { return };
+        match outcome {
+            Ok(greeted) => self.coming = Coming::Draining { greeted, wanted, until: Instant::now() + HAND_OVER },
+            Err(failure) => {
+                tracing::warn!(model = wanted.target.id, %failure, "a worker could not be started");
+                for waiter in wanted.waiters {
+                    let _ = waiter.send(Err(failure.clone()));
                 }
             }
         }
     }
 
     fn old_worker_ended(&mut self) {
-        if let Coming::Ending { wanted, old, .. } = std::mem::replace(&mut self.coming, Coming::Nothing) {
+        if let Coming::Ending { greeted, wanted, old, .. } = std::mem::replace(&mut self.coming, Coming::Nothing) {
             let back_to = Some(old).filter(|old| *old != wanted.target);
-            self.start(wanted, back_to);
+            self.load_into(greeted, wanted, back_to);
         }
     }
 
@@ -619,7 +673,11 @@ impl Actor {
     /// Sets a model on its way while none is. Without one that serves there is nothing to drain.
     fn bring(&mut self, wanted: Wanted, manner: Manner) {
         match manner {
-            Manner::DrainFirst if self.serves() => self.coming = Coming::Draining(wanted),
+            Manner::DrainFirst if self.serves() => {
+                let (spawn, options) = (self.spawn.clone(), self.options.clone());
+                let future = Box::pin(async move { Greeted::start(spawn.as_ref(), &options).await });
+                self.coming = Coming::Greeting { future, wanted };
+            }
             Manner::DrainFirst | Manner::Overlap => self.start(wanted, None),
         }
     }
@@ -629,6 +687,15 @@ impl Actor {
         tracing::info!(model = target.id, source = %target.source, "starting a worker");
         let (spawn, options, in_background) = (self.spawn.clone(), self.options.clone(), self.serves());
         let future = Box::pin(async move { Worker::start(spawn.as_ref(), target, in_background, &options).await });
+        self.coming = Coming::Starting { future, wanted, since: Instant::now(), back_to };
+    }
+
+    /// Has the process that waits load what is wanted, with nobody beside it.
+    fn load_into(&mut self, greeted: Greeted, wanted: Wanted, back_to: Option<Target>) {
+        let target = wanted.target.clone();
+        tracing::info!(model = target.id, source = %target.source, "loading into the new worker");
+        let options = self.options.clone();
+        let future = Box::pin(async move { greeted.load(target, false, &options).await });
         self.coming = Coming::Starting { future, wanted, since: Instant::now(), back_to };
     }
 
@@ -704,7 +771,9 @@ impl Actor {
         let wanted = Wanted { target, waiters: vec![reply] };
         // The newest request wins.
         match std::mem::replace(&mut self.coming, Coming::Nothing) {
-            Coming::Ending { future, old, .. } => self.coming = Coming::Ending { future, wanted, old },
+            Coming::Ending { future, greeted, old, .. } => {
+                self.coming = Coming::Ending { future, greeted, wanted, old }
+            }
             Coming::Starting { back_to, .. } if served.is_none() => {
                 let back_to = back_to.filter(|old| *old != wanted.target);
                 self.start(wanted, back_to);

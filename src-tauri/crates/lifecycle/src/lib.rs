@@ -18,7 +18,7 @@ mod process;
 mod queue;
 mod worker;
 
-pub use actor::{Answer, Lifecycle, Manner, Options, Running, Target};
+pub use actor::{Answer, Guard, Lifecycle, Manner, Options, Running, Target};
 pub use embedbar_wire::worker::{RemoteSource, Source};
 pub use process::{Environment, Process, Spawn, Spawned, WorkerProgram};
 pub use queue::Lane;

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use embedbar_contract::Failure;
+use embedbar_contract::{Failure, Generation};
 use embedbar_wire::worker::Embed;
 
-use crate::actor::Answer;
+use crate::actor::{Answer, Guard};
 
 /// How urgent a request is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +23,8 @@ pub enum Lane {
 pub(crate) struct Pending {
     pub(crate) request: Embed,
     pub(crate) lane: Lane,
+    /// Who may answer; `None`: whoever serves.
+    pub(crate) guard: Option<Guard>,
     pub(crate) arrived: Instant,
     /// When its caller no longer wants to wait; `None`: ever.
     pub(crate) deadline: Option<Instant>,
@@ -47,6 +49,11 @@ impl Queue {
         self.len() == 0
     }
 
+    /// Whether a person or a program waits.
+    pub(crate) fn has_queries(&self) -> bool {
+        !self.query.is_empty()
+    }
+
     pub(crate) fn push(&mut self, pending: Pending) {
         self.lane(pending.lane).push_back(pending);
     }
@@ -54,6 +61,17 @@ impl Queue {
     /// Puts a request back that a dying worker left unanswered.
     pub(crate) fn push_front(&mut self, pending: Pending) {
         self.lane(pending.lane).push_front(pending);
+    }
+
+    /// The next request that this generation may answer. Those that it may not are refused.
+    pub(crate) fn pop_for(&mut self, generation: &Generation) -> Option<Pending> {
+        loop {
+            let pending = self.pop()?;
+            match pending.guard.as_ref().map_or(Ok(()), |guard| guard(generation)) {
+                Ok(()) => return Some(pending),
+                Err(failure) => drop(pending.reply.send(Err(failure))), // the caller may be gone
+            }
+        }
     }
 
     /// The next request whose caller still waits for it.

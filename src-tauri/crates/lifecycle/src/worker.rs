@@ -11,7 +11,7 @@ use embedbar_wire::worker::{BatchSize, Embed, Embedded, FromWorker, Load, Loaded
 use embedbar_wire::{Frame, FrameError, Hello, Role};
 
 use crate::actor::{Options, Target};
-use crate::process::{Process, Spawn};
+use crate::process::{Process, Spawn, Spawned};
 
 /// How long a worker may take to end once its socket is closed, before it is killed.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -48,54 +48,86 @@ pub(crate) struct Vectors {
     pub(crate) embedded: Embedded,
 }
 
-impl Worker {
-    /// Starts a worker and loads `target` into it. The first embedding belongs to the loading, so that `Ready` means ready.
-    pub(crate) async fn start(
-        spawn: &dyn Spawn,
-        target: Target,
-        in_background: bool,
-        options: &Options,
-    ) -> Result<Self, Failure> {
+/// A worker that has greeted and holds no model yet: a process of some megabytes.
+pub(crate) struct Greeted {
+    stream: UnixStream,
+    process: Box<dyn Process>,
+    /// What starting it took.
+    took: Duration,
+}
+
+impl Greeted {
+    /// Starts a process and waits for its greeting.
+    pub(crate) async fn start(spawn: &dyn Spawn, options: &Options) -> Result<Self, Failure> {
         let started = Instant::now();
-        let spawned = spawn.spawn().map_err(|error| {
+        let Spawned { mut stream, process } = spawn.spawn().map_err(|error| {
             Failure::new(FailureCode::WorkerFailed, error.to_string())
                 .hint("Reinstall Embedbar, or set EMBEDBAR_WORKER to the `embedbar` program.")
         })?;
-        let mut stream = spawned.stream;
-        let mut process = spawned.process;
-        let loading = async {
+        let greeting = async {
             say(&mut stream, ToWorker::Hello(Hello::ours(Role::Owner))).await?;
             match hear(&mut stream).await?.header {
-                FromWorker::Hello(hello) => hello.check(Role::Worker).map_err(ExchangeError::Refused)?,
-                other => return Err(unexpected(&other)),
+                FromWorker::Hello(hello) => hello.check(Role::Worker).map_err(ExchangeError::Refused),
+                other => Err(unexpected(&other)),
             }
-            let load = Load { model: target.id.clone(), source: target.source.clone(), in_background };
-            say(&mut stream, ToWorker::Load(load)).await?;
-            let loaded = match hear(&mut stream).await?.header {
-                FromWorker::Loaded(loaded) => loaded,
-                FromWorker::Failed(failure) => return Err(ExchangeError::Refused(failure)),
-                other => return Err(unexpected(&other)),
-            };
-            Ok(loaded)
         };
-        let outcome = timeout(options.load_deadline, loading).await;
-        let failure = match outcome {
+        let outcome = timeout(options.load_deadline, greeting).await;
+        let mut greeted = Self { stream, process, took: started.elapsed() };
+        match outcome {
+            Ok(Ok(())) => Ok(greeted),
+            Ok(Err(ExchangeError::Refused(failure))) => Err(greeted.given_up(failure).await),
+            Ok(Err(ExchangeError::Lost(how))) => {
+                let end = greeted.end_or(how).await;
+                let failure =
+                    Failure::new(FailureCode::WorkerFailed, format!("a worker died before it said anything ({end})"))
+                        .hint("The log has more.");
+                Err(greeted.given_up(failure).await)
+            }
+            Err(_) => {
+                let seconds = options.load_deadline.as_secs();
+                let failure =
+                    Failure::new(FailureCode::WorkerFailed, format!("a worker said nothing within {seconds} s"))
+                        .hint("The machine may be short of memory; clean up, and try again.");
+                Err(greeted.given_up(failure).await)
+            }
+        }
+    }
+
+    /// Loads `target`. The first embedding belongs to the loading, so that `Ready` means ready.
+    pub(crate) async fn load(
+        mut self,
+        target: Target,
+        in_background: bool,
+        options: &Options,
+    ) -> Result<Worker, Failure> {
+        let started = Instant::now();
+        let loading = async {
+            let load = Load { model: target.id.clone(), source: target.source.clone(), in_background };
+            say(&mut self.stream, ToWorker::Load(load)).await?;
+            match hear(&mut self.stream).await?.header {
+                FromWorker::Loaded(loaded) => Ok(loaded),
+                FromWorker::Failed(failure) => Err(ExchangeError::Refused(failure)),
+                other => Err(unexpected(&other)),
+            }
+        };
+        let failure = match timeout(options.load_deadline, loading).await {
             Ok(Ok(loaded)) => {
-                let mut worker = Self { stream, process, target, loaded, load_ms: 0.0, restarts: 0 };
-                match worker.warm_up(options.answer_deadline).await {
+                let Self { stream, process, took } = self;
+                let mut worker = Worker { stream, process, target, loaded, load_ms: 0.0, restarts: 0 };
+                return match worker.warm_up(options.answer_deadline).await {
                     Ok(()) => {
-                        worker.load_ms = started.elapsed().as_secs_f64() * 1e3;
-                        return Ok(worker);
+                        worker.load_ms = (took + started.elapsed()).as_secs_f64() * 1e3;
+                        Ok(worker)
                     }
                     Err(failure) => {
                         worker.end().await;
-                        return Err(failure);
+                        Err(failure)
                     }
-                }
+                };
             }
             Ok(Err(ExchangeError::Refused(failure))) => failure,
             Ok(Err(ExchangeError::Lost(how))) => {
-                let end = timeout(FAREWELL, process.ended()).await.unwrap_or(how);
+                let end = self.end_or(how).await;
                 Failure::new(
                     FailureCode::WorkerFailed,
                     format!("the worker died while it loaded `{}` from `{}` ({end})", target.id, target.source),
@@ -108,10 +140,31 @@ impl Worker {
             )
             .hint("The machine may be short of memory; clean up or choose a smaller model."),
         };
-        // What it held is gone before anybody is told: the former model may be about to come back.
-        process.kill();
-        let _ = timeout(FAREWELL, process.ended()).await;
-        Err(failure)
+        Err(self.given_up(failure).await)
+    }
+
+    /// How the process ended, or what is known of it otherwise.
+    async fn end_or(&mut self, how: String) -> String {
+        timeout(FAREWELL, self.process.ended()).await.unwrap_or(how)
+    }
+
+    /// Ends the process. What it held is gone before anybody is told: the former model may be about to come back.
+    async fn given_up(mut self, failure: Failure) -> Failure {
+        self.process.kill();
+        let _ = timeout(FAREWELL, self.process.ended()).await;
+        failure
+    }
+}
+
+impl Worker {
+    /// Starts a worker and loads `target` into it.
+    pub(crate) async fn start(
+        spawn: &dyn Spawn,
+        target: Target,
+        in_background: bool,
+        options: &Options,
+    ) -> Result<Self, Failure> {
+        Greeted::start(spawn, options).await?.load(target, in_background, options).await
     }
 
     /// The first texts: they cost what a cold model costs, so that no caller pays it, and they are the self-test. A vector must

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use embedbar_contract::{BackendName, Failure, FailureCode, Generation, ModelState, Precision, PromptKind, RecipeName};
-use embedbar_lifecycle::{Lane, Lifecycle, Manner, Options, Process, Source, Spawn, Spawned, Target};
+use embedbar_lifecycle::{Guard, Lane, Lifecycle, Manner, Options, Process, Source, Spawn, Spawned, Target};
 use embedbar_wire::frame::floats_to_bytes;
 use embedbar_wire::worker::{Embed, Embedded, FromWorker, Loaded, ToWorker};
 use embedbar_wire::{Frame, Hello, Role};
@@ -28,6 +28,10 @@ enum Habit {
     Stranger,
     /// Gives fewer numbers than it should.
     CutShort,
+    /// Takes so many milliseconds to greet.
+    GreetSlowly(u64),
+    /// Greets, and ends when it is to load.
+    DieAtLoad,
     /// Takes so many milliseconds to load.
     LoadSlowly(u64),
     /// Is killed by more than so many texts at once.
@@ -44,8 +48,9 @@ const WARM_UP: usize = 2;
 #[derive(Default)]
 struct Log {
     started: AtomicUsize,
-    alive: AtomicUsize,
-    most_alive: AtomicUsize,
+    /// Workers that hold a model, or load one.
+    holding: AtomicUsize,
+    most_holding: AtomicUsize,
     texts: Mutex<Vec<String>>,
 }
 
@@ -95,11 +100,12 @@ impl Spawn for Fakes {
         let (log, work) = (self.log.clone(), self.work);
         let (sender, ended) = tokio::sync::watch::channel(false);
         let stream = theirs.try_clone()?;
-        let alive = log.alive.fetch_add(1, Ordering::SeqCst) + 1;
-        log.most_alive.fetch_max(alive, Ordering::SeqCst);
         std::thread::spawn(move || {
-            let _ = work_for(theirs, habit, &log, work); // any error is the end of this worker
-            log.alive.fetch_sub(1, Ordering::SeqCst);
+            let mut held = false;
+            let _ = work_for(theirs, habit, &log, work, &mut held); // any error is the end of this worker
+            if held {
+                log.holding.fetch_sub(1, Ordering::SeqCst);
+            }
             let _ = sender.send(true);
         });
         Ok(Spawned {
@@ -109,7 +115,13 @@ impl Spawn for Fakes {
     }
 }
 
-fn work_for(mut socket: UnixStream, habit: Habit, log: &Log, work: Duration) -> Result<(), embedbar_wire::FrameError> {
+fn work_for(
+    mut socket: UnixStream,
+    habit: Habit,
+    log: &Log,
+    work: Duration,
+    held: &mut bool,
+) -> Result<(), embedbar_wire::FrameError> {
     let mut generation = Generation {
         model: String::new(),
         revision: "0".into(),
@@ -121,6 +133,9 @@ fn work_for(mut socket: UnixStream, habit: Habit, log: &Log, work: Duration) -> 
         let frame: Frame<ToWorker> = Frame::read(&mut socket)?;
         match frame.header {
             ToWorker::Hello(_) => {
+                if let Habit::GreetSlowly(milliseconds) = habit {
+                    std::thread::sleep(Duration::from_millis(milliseconds));
+                }
                 let mut hello = Hello::ours(Role::Worker);
                 if matches!(habit, Habit::Stranger) {
                     hello.build = "another".into();
@@ -128,6 +143,13 @@ fn work_for(mut socket: UnixStream, habit: Habit, log: &Log, work: Duration) -> 
                 Frame::from(FromWorker::Hello(hello)).write(&mut socket)?;
             }
             ToWorker::Load(load) => {
+                let holding = log.holding.fetch_add(1, Ordering::SeqCst) + 1;
+                log.most_holding.fetch_max(holding, Ordering::SeqCst);
+                *held = true;
+                if matches!(habit, Habit::DieAtLoad) {
+                    socket.shutdown(std::net::Shutdown::Both)?;
+                    return Ok(());
+                }
                 if let Habit::LoadSlowly(milliseconds) = habit {
                     std::thread::sleep(Duration::from_millis(milliseconds));
                 }
@@ -328,7 +350,7 @@ async fn a_swap_under_load_answers_every_query_and_mixes_no_generations() {
     let models = load.await.expect("no panic");
     assert_eq!(models.last().map(String::as_str), Some("large"));
     lifecycle.stop().await;
-    assert!(log.most_alive.load(Ordering::SeqCst) <= 3, "one serves, one starts, one may be ending");
+    assert!(log.most_holding.load(Ordering::SeqCst) <= 3, "one serves, one starts, one may be ending");
 }
 
 #[tokio::test]
@@ -404,7 +426,7 @@ async fn a_swap_that_drains_first_drops_nothing_and_never_holds_two_models() {
     for asker in askers {
         assert!(!asker.await.expect("no query failed").is_empty());
     }
-    assert_eq!(log.most_alive.load(Ordering::SeqCst), 1, "two workers lived at once");
+    assert_eq!(log.most_holding.load(Ordering::SeqCst), 1, "two workers held a model at once");
     assert_eq!(log.started.load(Ordering::SeqCst), 21);
 }
 
@@ -419,7 +441,66 @@ async fn the_old_model_is_brought_back_where_the_new_one_fails_after_the_drain()
     assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("the old one").generation.model, "small");
     stop.store(true, Ordering::SeqCst);
     assert!(asker.await.expect("no query failed").iter().all(|model| model == "small"));
-    assert_eq!((log.started.load(Ordering::SeqCst), log.most_alive.load(Ordering::SeqCst)), (3, 1));
+    assert_eq!((log.started.load(Ordering::SeqCst), log.most_holding.load(Ordering::SeqCst)), (3, 1));
+}
+
+#[tokio::test]
+async fn the_old_model_serves_on_while_the_process_of_the_new_one_starts() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good, Habit::GreetSlowly(400), Habit::Good], 30);
+    ask(&lifecycle, "x", Lane::Query).await.expect("good");
+    let swap = activating(&lifecycle, "large", Manner::DrainFirst);
+    while log.started.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let answered = ask(&lifecycle, "y", Lane::Query).await.expect("good");
+    assert_eq!(answered.generation.model, "small");
+    assert!(!swap.is_finished());
+    swap.await.expect("no panic").expect("good");
+    assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("good").generation.model, "large");
+    // What waits does not keep the old one for ever: bulk work is for the new one.
+    let bulk: Vec<_> = (0..6).map(|_| asking(&lifecycle, "bulk", Lane::Bulk)).collect();
+    lifecycle.activate(target("larger"), Manner::DrainFirst).await.expect("good");
+    let mut last = String::new();
+    for bulk in bulk {
+        last = bulk.await.expect("no panic").expect("good").generation.model;
+    }
+    assert_eq!(last, "larger");
+    assert_eq!(log.most_holding.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_greet_or_dies_when_it_is_to_load_leaves_the_old_model() {
+    for (habit, started) in [(Habit::Stranger, 2), (Habit::DieAtLoad, 3)] {
+        let (lifecycle, log) = lifecycle(&[Habit::Good, habit, Habit::Good], 1);
+        ask(&lifecycle, "x", Lane::Query).await.expect("good");
+        lifecycle.activate(target("large"), Manner::DrainFirst).await.expect_err("it fails");
+        assert_eq!(ask(&lifecycle, "x", Lane::Query).await.expect("good").generation.model, "small");
+        // Who cannot even greet is noticed before the old one makes room.
+        assert_eq!(log.started.load(Ordering::SeqCst), started);
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_waits_for_one_model_is_never_seen_by_another() {
+    let (lifecycle, log) = lifecycle(&[Habit::Good, Habit::LoadSlowly(300)], 1);
+    let guard: Guard = Arc::new(|answers: &Generation| match answers.model.as_str() {
+        "small" => Ok(()),
+        other => Err(Failure::new(FailureCode::Loading, format!("{other} stands in"))),
+    });
+    let guarded = |text: &str| {
+        let (lifecycle, text, guard) = (lifecycle.clone(), text.to_owned(), guard.clone());
+        async move { lifecycle.embed_guarded(vec![text], PromptKind::None, RecipeName::Native, guard).await }
+    };
+    assert_eq!(guarded("mine").await.expect("good").generation.model, "small");
+    let swap = activating(&lifecycle, "large", Manner::DrainFirst);
+    while !matches!(&*lifecycle.state().borrow(), ModelState::Loading { .. }) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let refusal = guarded("secret").await.expect_err("another model serves");
+    assert_eq!(refusal.message, "large stands in");
+    assert_eq!(ask(&lifecycle, "open", Lane::Query).await.expect("good").generation.model, "large");
+    swap.await.expect("no panic").expect("good");
+    assert!(!log.texts.lock().expect("unpoisoned").iter().any(|text| text == "secret"));
 }
 
 #[tokio::test]
@@ -473,7 +554,7 @@ async fn a_drain_is_called_off_by_choosing_the_present_model_again() {
     lifecycle.activate(target("small"), Manner::DrainFirst).await.expect("it serves already");
     assert_eq!(swap.await.expect("no panic").expect_err("called off").code, FailureCode::Cancelled);
     assert_eq!(busy.await.expect("no panic").expect("good").generation.model, "small");
-    assert_eq!(log.started.load(Ordering::SeqCst), 1);
+    assert_eq!(log.most_holding.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -516,7 +597,7 @@ async fn a_worker_that_has_grown_is_replaced_without_a_dropped_query() {
         ask(&lifecycle, "x", Lane::Query).await.expect("good");
         stop.store(true, Ordering::SeqCst);
         asker.await.expect("no query failed");
-        assert!(log.most_alive.load(Ordering::SeqCst) <= most);
+        assert!(log.most_holding.load(Ordering::SeqCst) <= most);
     }
 }
 

@@ -75,6 +75,14 @@ pub fn system_version() -> String {
     sysinfo::System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned())
 }
 
+/// The build of macOS, such as `24G84`; `None` elsewhere.
+pub fn system_build() -> Option<String> {
+    #[cfg(target_os = "macos")]
+    return macos::system_build();
+    #[cfg(not(target_os = "macos"))]
+    None
+}
+
 /// Total minus available, in bytes; `None` where one of them is unknown or they contradict each other.
 pub fn used_bytes(reading: &MemoryReading) -> Option<u64> {
     reading.total_bytes?.checked_sub(reading.available_bytes?)

@@ -134,6 +134,19 @@ fn sysctl<T: Plain>(name: &CStr) -> Option<T> {
     (status == 0 && size == size_of::<T>()).then(|| unsafe { value.assume_init() })
 }
 
+/// The build of the system, such as `24G84`.
+pub(crate) fn system_build() -> Option<String> {
+    let mut text = [0_u8; 64];
+    let mut size = text.len();
+    // SAFETY: the name ends with a zero byte, the buffer has `size` bytes, and nothing is set.
+    let status = unsafe {
+        let name = c"kern.osversion".as_ptr();
+        libc::sysctlbyname(name, text.as_mut_ptr().cast(), &raw mut size, std::ptr::null_mut(), 0)
+    };
+    let text = CStr::from_bytes_until_nul(text.get(..size)?).ok()?.to_str().ok()?;
+    (status == 0 && !text.is_empty()).then(|| text.to_owned())
+}
+
 /// The memory of a process of the same user; `None` for others and for one that has ended.
 fn process_memory(process: u32) -> Option<rusage_info_v4> {
     let process = c_int::try_from(process).ok()?;
@@ -165,6 +178,12 @@ mod tests {
     fn a_name_that_does_not_exist_and_a_wrong_size_are_no_values() {
         assert_eq!(sysctl::<u64>(c"embedbar.none"), None);
         assert_eq!(sysctl::<u64>(c"kern.memorystatus_vm_pressure_level"), None);
+    }
+
+    #[test]
+    fn the_build_has_letters_and_digits() {
+        let build = system_build().expect("kern.osversion");
+        assert!(build.len() > 3 && build.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{build}");
     }
 
     #[test]

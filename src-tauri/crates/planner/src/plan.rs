@@ -648,7 +648,7 @@ fn repeated_on(artefact: &Artefact, unit: Unit) -> Option<f64> {
 /// What a certificate asks for where nobody says otherwise (`embedbar-certify`).
 fn usual_floor(precision: Precision) -> f64 {
     match precision {
-        Precision::Fp32 | Precision::Fp16 => 0.999,
+        Precision::Fp32 | Precision::Fp16 | Precision::Unknown => 0.999,
         Precision::Int8 => 0.99,
         Precision::FourBit => 0.95,
     }

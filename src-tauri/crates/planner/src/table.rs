@@ -43,7 +43,7 @@ pub fn everything_made(entry: &Entry) -> Vec<Artefact> {
     let mut made = Vec::new();
     for &precision in &entry.ladder {
         let standing = match precision {
-            Precision::Fp32 | Precision::Fp16 => Standing::Original,
+            Precision::Fp32 | Precision::Fp16 | Precision::Unknown => Standing::Original,
             Precision::Int8 => Standing::Compared { mean_cosine: 0.9995, floor: 0.99 },
             Precision::FourBit => Standing::Compared { mean_cosine: 0.96, floor: 0.95 },
         };

@@ -171,7 +171,7 @@ impl Endpoint {
     ///
     /// Nobody here sees the weights. The revision names the question (address, model, dimensions), not the weights: a server
     /// that changes its model under the same name goes unnoticed by it, and only a changed width or name in an answer is
-    /// caught. The precision is that of the numbers that arrive, since the contract has no word for "unknown"; the recipe is
+    /// caught. The precision is not known: a server does not say what it computes with; the recipe is
     /// whatever the server applies.
     pub fn generation(&self) -> Generation {
         let mut hash = Sha256::new();
@@ -185,7 +185,7 @@ impl Endpoint {
         Generation {
             model: format!("remote:{}/{}", self.host, self.model),
             revision: format!("{:016x}", u64::from_be_bytes(*first)),
-            precision: Precision::Fp32,
+            precision: Precision::Unknown,
             recipe: RecipeName::Native,
         }
     }

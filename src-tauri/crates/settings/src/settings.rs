@@ -15,7 +15,7 @@ use std::time::Duration;
 use embedbar_contract::{Precision, RecipeName};
 use serde::Serialize;
 
-use crate::document::Breakage;
+use crate::document::{Breakage, Document};
 use crate::file::{ContentHash, EnvFile};
 use crate::python;
 use crate::secret::{Secret, shown};
@@ -289,8 +289,13 @@ where
 impl Settings {
     /// What a file means by itself, whatever else is set.
     pub fn of_file(file: &EnvFile) -> Self {
-        let (written, nothing) = (Written::of(file.document()), Written::default());
-        resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder: file.folder() })
+        Self::of_document(file.document(), file.folder())
+    }
+
+    /// What a file in this folder would mean.
+    pub fn of_document(document: &Document, folder: &Path) -> Self {
+        let (written, nothing) = (Written::of(document), Written::default());
+        resolve(Layers { overrides: &nothing, file: &written, app: &nothing, folder })
     }
 }
 
@@ -546,11 +551,7 @@ impl<'a> Resolver<'a> {
             if let Some((text, origin)) = self.entry(place, "EMBEDBAR_PRECISION") {
                 let value = match text.to_lowercase().as_str() {
                     "auto" => Some(Wish::Auto),
-                    "fp32" => Some(Wish::Explicit(Precision::Fp32)),
-                    "fp16" => Some(Wish::Explicit(Precision::Fp16)),
-                    "int8" => Some(Wish::Explicit(Precision::Int8)),
-                    "4bit" => Some(Wish::Explicit(Precision::FourBit)),
-                    _ => None,
+                    word => Precision::of_word(word).map(Wish::Explicit),
                 };
                 if let Some(value) = value {
                     return Resolved { value, origin };
@@ -799,7 +800,6 @@ pub(crate) fn is_among(kind: Kind, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Document;
 
     fn of(text: &str) -> Settings {
         let (file, nothing) = (Written::of(&Document::parse(text)), Written::default());

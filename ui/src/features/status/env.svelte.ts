@@ -1,10 +1,10 @@
 /** The followed `.env`, what is being done about it, and what went wrong with that: told where it was asked for. */
-import type { EnvMend, EnvStatus, Failure, Snapshot } from '../../contract/contract';
+import type { EnvChange, EnvMend, EnvStatus, Failure, Snapshot } from '../../contract/contract';
 import { typedPath } from '../../lib/paths';
 import { toFailure, type Params } from '../../platform';
 import type { Application } from '../../stores/application.svelte';
 
-export type EnvTask = 'follow' | 'unfollow' | 'approve' | `mend ${string} ${number}`;
+export type EnvTask = 'follow' | 'unfollow' | 'approve' | 'keep' | `mend ${string} ${number}`;
 
 export function mendTask({ code, line }: EnvMend): EnvTask {
   return `mend ${code} ${line}`;
@@ -66,7 +66,12 @@ export class EnvStore {
     return this.#carryOut(mendTask({ code, line }), 'mend_env', { code, line });
   }
 
-  async #carryOut<M extends 'follow' | 'approve_env' | 'mend_env'>(task: EnvTask, method: M, params: Params<M>): Promise<boolean> {
+  /** Writes the chosen model into the file, by the lines that are shown: a file that changed meanwhile is left alone. */
+  keep(changes: EnvChange[]): Promise<boolean> {
+    return this.#carryOut('keep', 'keep_in_env', { changes });
+  }
+
+  async #carryOut<M extends 'follow' | 'approve_env' | 'mend_env' | 'keep_in_env'>(task: EnvTask, method: M, params: Params<M>): Promise<boolean> {
     if (this.task !== null) return false;
     this.task = task;
     try {

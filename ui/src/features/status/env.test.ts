@@ -347,3 +347,41 @@ describe('a save that is held back', () => {
     expect(text('env-state')).toBe('In force');
   });
 });
+
+describe('a model that was chosen elsewhere', () => {
+  const lines = () => within(screen.getByTestId('env-chosen-lines')).getAllByRole('listitem').map((item) => item.textContent);
+
+  it('is said to answer for now, with every line that would change, and is written by one press with these lines', async () => {
+    const platform = await open('env-chosen');
+    expect(screen.getByTestId('env-chosen').textContent).toContain('Qwen3-Embedding-0.6B-int8 answers until you quit');
+    expect(lines()).toEqual([
+      '4EMBEDBAR_MODEL=Qwen3-Embedding-4B  # the large one',
+      '4EMBEDBAR_MODEL=Qwen3-Embedding-0.6B  # the large one',
+      '12EMBEDBAR_PRECISION=int8',
+    ]);
+    const { promise, answer } = held<{ env: EnvStatus }>();
+    platform.handlers.keep_in_env = () => promise as never;
+    await press(screen.getByTestId('env-keep'));
+    expect((screen.getByTestId('env-keep') as HTMLButtonElement).disabled).toBe(true);
+    expect(calls(platform, 'keep_in_env')).toEqual([{ changes: ENV_STATES.chosen.chosen.changes }]);
+    answer({ env: ENV_STATES.fine });
+    await settle();
+    expect(screen.queryByTestId('env-chosen')).toBeNull();
+  });
+
+  it('says where it was asked for why nothing was written', async () => {
+    const platform = await open('env-chosen');
+    platform.handlers.keep_in_env = () => {
+      throw MEND_FAILURE;
+    };
+    await press(screen.getByTestId('env-keep'));
+    expect(within(screen.getByTestId('env-chosen')).getByRole('alert').textContent).toContain(MEND_FAILURE.hint);
+    expect(lines()).toHaveLength(3);
+  });
+
+  it('offers nothing where the file cannot say it', async () => {
+    await open('env-refused');
+    expect(text('env-chosen-refused')).toContain('an unfinished quote');
+    expect(screen.queryByTestId('env-keep')).toBeNull();
+  });
+});

@@ -970,9 +970,9 @@ sentence: string,
  */
 ready: boolean, 
 /**
- * Whether it may be used and there is room for it.
+ * Whether it could be used.
  */
-fits: boolean, 
+verdict: PlanVerdict, 
 /**
  * Whether the plan chose it.
  */
@@ -1011,9 +1011,18 @@ warns: boolean,
  */
 worth_making: string | null, 
 /**
+ * What that is made of, as [`ConvertRequest::source`] takes it.
+ */
+source: string | null, 
+/**
  * Why nothing large is loaded now, where that is so.
  */
 shortage: string | null, };
+
+/**
+ * Whether a candidate could be used.
+ */
+export type PlanVerdict = "fits" | "no_room" | "not_used";
 
 /**
  * What the weights are stored as. Ordered from the widest to the narrowest.

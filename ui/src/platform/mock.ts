@@ -158,13 +158,14 @@ export const SAMPLE_PLAN: PlanStatus = {
   model: 'all-MiniLM-L6-v2',
   wish: 'the precision follows the memory',
   candidates: [
-    { candidate: 'all-MiniLM-L6-v2 INT8, CPU', sentence: 'INT8, CPU: needs 100.0 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits', ready: true, fits: true, chosen: true, active: true },
-    { candidate: 'all-MiniLM-L6-v2 FP16, CPU', sentence: 'FP16, CPU: needs 119.9 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits; it is not ready and can be made in about 4 s with 46.2 MB of the disk', ready: false, fits: true, chosen: false, active: false },
-    { candidate: 'all-MiniLM-L6-v2 FP32, CPU', sentence: 'FP32, CPU: not used: the exact mode is used where it is asked for', ready: false, fits: false, chosen: false, active: false },
+    { candidate: 'all-MiniLM-L6-v2 INT8, CPU', sentence: 'INT8, CPU: needs 100.0 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits', ready: true, verdict: 'fits', chosen: true, active: true },
+    { candidate: 'all-MiniLM-L6-v2 FP16, CPU', sentence: 'FP16, CPU: needs 119.9 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits; it is not ready and can be made in about 4 s with 46.2 MB of the disk', ready: false, verdict: 'fits', chosen: false, active: false },
+    { candidate: 'all-MiniLM-L6-v2 FP32, CPU', sentence: 'FP32, CPU: not used: the exact mode is used where it is asked for', ready: false, verdict: 'not_used', chosen: false, active: false },
   ],
   choice: 'INT8, CPU: needs 100.0 MB, 5.2 GB is free, 1.3 GB reserve (8 % of memory): fits',
   warns: false,
   worth_making: null,
+  source: null,
   shortage: null,
 };
 
@@ -178,19 +179,21 @@ export const PLANS = {
     model: QWEN,
     wish: 'INT8 was chosen, so nothing steps by itself',
     candidates: [
-      { candidate: `${QWEN} INT8, Core ML (GPU)`, sentence: 'INT8, Core ML (GPU): not used: another backend was asked for', ready: false, fits: false, chosen: false, active: false },
-      { candidate: `${QWEN} INT8, CPU`, sentence: `INT8, CPU: needs 4.6 GB, ${PRESSED}: does not fit`, ready: true, fits: false, chosen: true, active: false },
-      { candidate: `${QWEN} 4-bit, CPU`, sentence: `4-bit, CPU: needs 2.9 GB, ${PRESSED}: does not fit`, ready: true, fits: false, chosen: false, active: false },
-      { candidate: 'all-MiniLM-L6-v2 INT8, CPU', sentence: `all-MiniLM-L6-v2 INT8, CPU: needs 100.0 MB, ${PRESSED}: fits`, ready: true, fits: true, chosen: false, active: true },
+      { candidate: `${QWEN} INT8, Core ML (GPU)`, sentence: 'INT8, Core ML (GPU): not used: another backend was asked for', ready: false, verdict: 'not_used', chosen: false, active: false },
+      { candidate: `${QWEN} INT8, CPU`, sentence: `INT8, CPU: needs 4.6 GB, ${PRESSED}: does not fit`, ready: true, verdict: 'no_room', chosen: true, active: false },
+      { candidate: `${QWEN} 4-bit, CPU`, sentence: `4-bit, CPU: needs 2.9 GB, ${PRESSED}: does not fit`, ready: true, verdict: 'no_room', chosen: false, active: false },
+      { candidate: 'all-MiniLM-L6-v2 INT8, CPU', sentence: `all-MiniLM-L6-v2 INT8, CPU: needs 100.0 MB, ${PRESSED}: fits`, ready: true, verdict: 'fits', chosen: false, active: true },
     ],
     choice: `It is used because it was asked for, but INT8, CPU: needs 4.6 GB, ${PRESSED}: does not fit`,
     warns: true,
     worth_making: null,
+    source: null,
     shortage: 'the system is short of memory, now WARN',
   },
   better: {
     ...SAMPLE_PLAN,
     worth_making: SAMPLE_PLAN.candidates[1]?.sentence ?? null,
+    source: 'sentence-transformers/all-MiniLM-L6-v2',
   },
 } as const satisfies Record<string, PlanStatus>;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use embedbar_catalog::{Catalogue, Entry};
 use embedbar_contract::{
-    GovernorEvent, GovernorMeasure, GovernorStatus, MemoryReading, ModelState, PlanRow, PlanStatus,
+    GovernorEvent, GovernorMeasure, GovernorStatus, MemoryReading, ModelState, PlanRow, PlanStatus, PlanVerdict,
 };
 use embedbar_memory::used_bytes;
 use embedbar_planner::{
@@ -736,11 +736,16 @@ fn status(wanted: &Wanted, found: &Plan, loaded: Option<&Loaded>) -> PlanStatus 
         candidate: judged.candidate.to_string(),
         sentence: judged.sentence.clone(),
         ready: judged.ready,
-        fits: judged.fits(),
+        verdict: match judged.verdict {
+            Verdict::Fits | Verdict::CanBeMade(_) => PlanVerdict::Fits,
+            Verdict::DoesNotFit { .. } => PlanVerdict::NoRoom,
+            Verdict::NotAllowed(_) | Verdict::BelowFloor { .. } | Verdict::CannotBeMade => PlanVerdict::NotUsed,
+        },
         chosen: chosen == Some(&judged.candidate),
         active: loaded.is_some_and(|loaded| loaded.candidate == judged.candidate),
     });
     let (choice, warns) = choice(found);
+    let worth_making = found.worth_making.map(|index| &found.candidates[index]);
     PlanStatus {
         model: wanted.model.clone(),
         wish: match wanted.wishes.precision {
@@ -751,7 +756,10 @@ fn status(wanted: &Wanted, found: &Plan, loaded: Option<&Loaded>) -> PlanStatus 
         candidates: rows.collect(),
         choice,
         warns,
-        worth_making: found.worth_making.map(|index| found.candidates[index].sentence.clone()),
+        worth_making: worth_making.map(|judged| judged.sentence.clone()),
+        source: worth_making
+            .and_then(|judged| Catalogue::builtin().find(&judged.candidate.model))
+            .map(|entry| entry.repo.clone()),
         shortage: found.shortage.clone(),
     }
 }

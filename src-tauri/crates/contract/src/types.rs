@@ -938,13 +938,14 @@ pub struct PlanStatus {
     pub warns: bool,
     /// A better candidate for which there is room and that has only to be made; a sentence.
     pub worth_making: Option<String>,
+    /// What that is made of, as [`ConvertRequest::source`] takes it.
+    pub source: Option<String>,
     /// Why nothing large is loaded now, where that is so.
     pub shortage: Option<String>,
 }
 
 /// A candidate of a plan.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
-#[expect(clippy::struct_excessive_bools, reason = "independent answers to as many questions")]
 pub struct PlanRow {
     /// Model, precision and backend, in words.
     pub candidate: String,
@@ -952,12 +953,24 @@ pub struct PlanRow {
     pub sentence: String,
     /// Whether it is installed.
     pub ready: bool,
-    /// Whether it may be used and there is room for it.
-    pub fits: bool,
+    /// Whether it could be used.
+    pub verdict: PlanVerdict,
     /// Whether the plan chose it.
     pub chosen: bool,
     /// Whether it is what answers now.
     pub active: bool,
+}
+
+/// Whether a candidate could be used.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanVerdict {
+    /// It may be used and there is room for it.
+    Fits,
+    /// There is no room for it.
+    NoRoom,
+    /// A rule, a wish or its certificate is against it, or it cannot be made.
+    NotUsed,
 }
 
 /// What the governor did.

@@ -223,7 +223,8 @@ pub struct Effect {
 impl fmt::Display for Effect {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.available_before, self.available_after) {
-            (Some(before), Some(after)) if after >= before => {
+            (Some(before), Some(after)) if after == before => formatter.write_str("as much is available as before"),
+            (Some(before), Some(after)) if after > before => {
                 write!(formatter, "{} more are available", text::bytes(after - before))
             }
             (Some(before), Some(after)) => write!(formatter, "{} less are available", text::bytes(before - after)),

@@ -119,8 +119,9 @@ export interface EnvFace {
 }
 
 /** Whether the followed file decides. That it waits for a person comes first: nothing else goes on before. */
-export function envFace({ approved, held_back }: EnvStatus): EnvFace {
+export function envFace({ approved, held_back, chosen }: EnvStatus): EnvFace {
   if (!approved) return { word: 'Not approved', tone: 'accent' };
+  if (chosen) return { word: 'Overridden', tone: 'accent' };
   return held_back.length > 0 ? { word: 'Held back', tone: 'warn' } : { word: 'In force', tone: 'normal' };
 }
 
@@ -161,34 +162,34 @@ export interface RowMark {
 }
 
 /** A candidate of the plan: what it is at the moment, in a word each. */
-export function rowMarks({ active, chosen, fits, ready, sentence }: PlanRow): RowMark[] {
+export function rowMarks({ active, chosen, verdict, ready }: PlanRow): RowMark[] {
   const marks: RowMark[] = [];
   if (active) marks.push({ word: 'Active', tone: 'accent' });
   if (chosen) marks.push({ word: 'Chosen', tone: 'normal' });
   const tone = active || chosen ? 'warn' : 'neutral';
-  // Both have no room or a rule against them; only the sentence tells which.
-  if (!fits) marks.push({ word: sentence.endsWith('does not fit') ? 'Does not fit' : 'Not used', tone });
+  if (verdict !== 'fits') marks.push({ word: verdict === 'no_room' ? 'Does not fit' : 'Not used', tone });
   if (!ready) marks.push({ word: 'Not installed', tone: 'neutral' });
   return marks;
 }
 
 /** Whether a candidate is out of the question, now and without somebody's doing. */
-export function isQuiet({ active, chosen, fits, ready }: PlanRow): boolean {
-  return !active && !chosen && !fits && !ready;
+export function isQuiet({ active, chosen, verdict, ready }: PlanRow): boolean {
+  return !active && !chosen && verdict !== 'fits' && !ready;
 }
 
 /** What the conversion form is set to. */
 export interface Prefill {
+  source: string;
   precision: ConvertPrecision;
   format: ConvertFormat['kind'];
 }
 
 /** How to make the candidate that is worth it; `null` where no conversion makes it. */
-export function worthMaking({ candidates, worth_making }: PlanStatus): Prefill | null {
+export function worthMaking({ candidates, worth_making, source }: PlanStatus): Prefill | null {
   const row = candidates.find(({ sentence }) => sentence === worth_making);
   const precision = (['fp16', 'int8', '4bit'] as const).find((name) => row?.candidate.includes(` ${PRECISION[name]},`));
   if (!row || !precision) return null;
-  return { precision, format: row.candidate.includes(', Core ML') ? 'mlpackage' : 'gguf' };
+  return { source: source ?? '', precision, format: row.candidate.includes(', Core ML') ? 'mlpackage' : 'gguf' };
 }
 
 const MEASURE_ICON: Record<GovernorMeasure, IconName> = {

@@ -2,20 +2,14 @@
 
 use embedbar_contract::{MemoryReading, Pressure};
 use embedbar_lifecycle::Manner;
-use embedbar_planner::Thresholds;
+use embedbar_planner::{Reserve, Thresholds};
 
 /// Whether a model of this size fits beside everything that is there. Where nothing is known of memory, it does.
 fn fits(size_bytes: u64, reading: &MemoryReading, thresholds: &Thresholds) -> bool {
     let MemoryReading { total_bytes: Some(total), available_bytes: Some(available), .. } = *reading else {
         return true;
     };
-    available >= size_bytes + thresholds.besides_weights_bytes + reserve(total, thresholds)
-}
-
-/// What always stays free for the others: the planner's numbers.
-fn reserve(total: u64, thresholds: &Thresholds) -> u64 {
-    let Thresholds { least_reserve_bytes, reserve_share, .. } = *thresholds;
-    least_reserve_bytes.max((total as f64 * reserve_share) as u64)
+    available >= size_bytes + thresholds.besides_weights_bytes + Reserve::always(total, thresholds).bytes
 }
 
 /// How a model of this size takes the place of the present one. Without a word on memory both are held at once, as long as it
@@ -24,7 +18,7 @@ pub(crate) fn manner(size_bytes: u64, reading: &MemoryReading, thresholds: &Thre
     let MemoryReading { total_bytes: Some(total), available_bytes: Some(available), .. } = *reading else {
         return Manner::Overlap;
     };
-    let reserve = reserve(total, thresholds);
+    let reserve = Reserve::always(total, thresholds).bytes;
     let needs = size_bytes + thresholds.besides_weights_bytes;
     let calm = reading.pressure.is_none_or(|pressure| pressure == Pressure::Normal);
     let fits = fits(size_bytes, reading, thresholds);
@@ -59,5 +53,8 @@ mod tests {
         // MiniLM on a full machine.
         assert_eq!(manner(24 << 20, &reading(GIB / 2, Pressure::Critical), &usual), Manner::Overlap);
         assert_eq!(manner(four, &MemoryReading::default(), &usual), Manner::Overlap);
+        // A container of 2 GB: a quarter of it stays free, not the 1 GB of a Mac.
+        let small = MemoryReading { total_bytes: Some(2 * GIB), ..reading(GIB + GIB / 2, Pressure::Normal) };
+        assert_eq!(manner(GIB / 2, &small, &usual), Manner::Overlap);
     }
 }

@@ -45,8 +45,7 @@ impl Reserve {
     pub fn of(reading: &Reading, history: &History, thresholds: &Thresholds) -> Option<Self> {
         let total = reading.memory.total_bytes?;
         let used = total.saturating_sub(reading.room_bytes()?);
-        let percent = (thresholds.reserve_share * 100.0).round() as u32;
-        let share = (total as f64 * thresholds.reserve_share) as u64;
+        let always = Self::always(total, thresholds);
         let growth = match history.usual_use {
             Some(usual) => Some((usual.used_bytes, ReserveCause::UsualUse { used_bytes: usual.used_bytes })),
             // A person's laptop is filled by editors and browsers; of a server or a container nobody knows.
@@ -56,13 +55,21 @@ impl Reserve {
             }
             None => None,
         };
+        let growth = growth.map(|(to, cause)| Self { bytes: to.saturating_sub(used), cause });
+        // The later of equals wins: one that says more than a rule for all machines.
+        [Some(always), growth].into_iter().flatten().max_by_key(|reserve| reserve.bytes)
+    }
+
+    /// What stays free on a machine of this much memory, whatever its habits.
+    pub fn always(total: u64, thresholds: &Thresholds) -> Self {
         // All of a small container would be too much to leave free.
         let least = thresholds.least_reserve_bytes.min(total / LEAST_DIVISOR);
-        let least = Self { bytes: least, cause: ReserveCause::Least };
-        let share = Self { bytes: share, cause: ReserveCause::Share { percent } };
-        let growth = growth.map(|(to, cause)| Self { bytes: to.saturating_sub(used), cause });
-        // The later of equals wins: one that says more than "the least".
-        [Some(least), Some(share), growth].into_iter().flatten().max_by_key(|reserve| reserve.bytes)
+        let share = (total as f64 * thresholds.reserve_share) as u64;
+        if least > share {
+            return Self { bytes: least, cause: ReserveCause::Least };
+        }
+        let percent = (thresholds.reserve_share * 100.0).round() as u32;
+        Self { bytes: share, cause: ReserveCause::Share { percent } }
     }
 }
 

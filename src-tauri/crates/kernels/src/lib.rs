@@ -5,6 +5,21 @@
 //! `engine` composes it into encoders. Each operation exists as portable Rust, which is the truth, and for the instruction
 //! sets in [`Isa`], which tests compare with it.
 
+mod aligned;
+mod epilogue;
 mod isa;
+mod kernel;
+mod pack;
+mod product;
+mod quantise;
+mod shape;
+mod vectorised;
 
+pub use aligned::{ALIGNMENT, AlignedBytes};
+pub use epilogue::{AddTo, Epilogue, Plain, WithBias};
 pub use isa::Isa;
+pub use kernel::Operands;
+pub use pack::{PackedMatrix, Packer, SourceRow, interleaved};
+pub use product::{Output, Product};
+pub use quantise::{QuantisedRows, RowsPart};
+pub use shape::{Code, Group, Layout, MAX_INPUTS, PANEL, PackError, PackedShape, ScaleType};

@@ -1,0 +1,153 @@
+//! The arithmetic of products: fills a tile, some rows of the left side by one panel of a packed matrix.
+//!
+//! [`Operands`] is the safe door: it has checked slices and hands their pointers to a function that was written once
+//! ([`coded`]) over the few vector operations of each level ([`Vectors`](vectors::Vectors)).
+
+#![expect(unsafe_code, reason = "kernels read through pointers and need features of the processor")]
+
+mod coded;
+mod portable;
+mod vectors;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::ops::Range;
+
+use crate::shape::{PANEL, ScaleType};
+use crate::{Code, Isa, PackedMatrix, QuantisedRows};
+
+/// Rows in a tile at most.
+pub(crate) const HEIGHT: usize = 8;
+
+/// The values of a tile, row after row: a panel or a pair of them in each.
+#[repr(align(64))]
+pub(crate) struct Tile(pub(crate) [f32; HEIGHT * PANEL * 2]);
+
+impl Default for Tile {
+    fn default() -> Self {
+        Self([0.0; HEIGHT * PANEL * 2])
+    }
+}
+
+/// What a product multiplies: rows, and a packed matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands<'a>(Kind<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind<'a> {
+    Coded(PackedMatrix<'a>, &'a QuantisedRows),
+}
+
+impl<'a> PackedMatrix<'a> {
+    /// Itself on the right side of a product with `rows`.
+    ///
+    /// # Panics
+    /// If `rows` were quantised with other inputs or another group.
+    pub fn times(&self, rows: &'a QuantisedRows) -> Operands<'a> {
+        let shape = self.shape();
+        assert_eq!(rows.inputs(), shape.inputs, "rows are as long as those of the matrix");
+        let lengths = [rows.group(), shape.group].map(|group| group.length(shape.inputs));
+        assert_eq!(lengths[0], lengths[1], "rows have the groups of the matrix");
+        Operands(Kind::Coded(*self, rows))
+    }
+}
+
+impl Operands<'_> {
+    /// Rows on the left.
+    pub(crate) fn rows(&self) -> usize {
+        match self.0 {
+            Kind::Coded(_, rows) => rows.rows(),
+        }
+    }
+
+    /// Bytes of a row on the left.
+    pub(crate) fn row_bytes(&self) -> usize {
+        match self.0 {
+            Kind::Coded(_, rows) => rows.inputs(),
+        }
+    }
+
+    /// Length of the sums.
+    pub(crate) fn inputs(&self) -> usize {
+        match self.0 {
+            Kind::Coded(matrix, _) => matrix.shape().inputs,
+        }
+    }
+
+    /// Rows of the matrix.
+    pub(crate) fn outputs(&self) -> usize {
+        match self.0 {
+            Kind::Coded(matrix, _) => matrix.shape().outputs,
+        }
+    }
+
+    /// Panels of the matrix.
+    pub(crate) fn panels(&self) -> usize {
+        self.outputs().div_ceil(PANEL)
+    }
+
+    /// The level that computes the product.
+    pub(crate) fn isa(&self) -> Isa {
+        match self.0 {
+            Kind::Coded(matrix, _) => matrix.shape().isa,
+        }
+    }
+
+    /// Rows that a tile has best, [`HEIGHT`] at most.
+    pub(crate) fn height(&self) -> usize {
+        match (&self.0, self.isa()) {
+            (Kind::Coded(..), Isa::Portable | Isa::Avx2) => 4,
+            (Kind::Coded(..), Isa::AvxVnni) => 6,
+            _ => HEIGHT,
+        }
+    }
+
+    /// Fills place `place` of `places` in each row of the tile with the product of some rows, as many as a tile has at
+    /// most, with one panel.
+    ///
+    /// # Panics
+    /// If rows, panel or place are not there.
+    pub(crate) fn fill(&self, rows: Range<usize>, panel: usize, tile: &mut Tile, place: usize, places: usize) {
+        assert!(rows.start < rows.end && rows.len() <= self.height() && place < places && places <= 2);
+        match self.0 {
+            Kind::Coded(matrix, left) => {
+                let shape = matrix.shape();
+                let (groups, bytes) = (shape.groups(), shape.panel_bytes());
+                let in_groups = rows.start * groups..rows.end * groups;
+                let job = coded::Job {
+                    panel: &matrix.bytes()[panel * bytes..][..bytes],
+                    codes: &left.codes()[rows.start * shape.inputs..rows.end * shape.inputs],
+                    scales: &left.scales()[in_groups.clone()],
+                    sums: &left.sums()[in_groups.clone()],
+                    corrections: &left.corrections()[in_groups],
+                    rows: rows.len(),
+                    groups,
+                    blocks: shape.inputs / groups / 32,
+                    half: shape.scale == ScaleType::F16,
+                    tile: &mut tile.0[place * PANEL..],
+                    stride: places * PANEL,
+                };
+                // SAFETY: `PackedMatrix` made sure that the processor has this level, and the slices have the sizes that
+                // the job states: the rows', the panel's, and in the tile room for `HEIGHT` rows.
+                unsafe { fill_coded(shape.isa, shape.code, job) }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the level, and see [`coded::Job`].
+unsafe fn fill_coded(isa: Isa, code: Code, job: coded::Job) {
+    // SAFETY: the caller's.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => coded::fill_at::<x86::Avx512>(code, job),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => coded::fill_at::<x86::Avx2<true>>(code, job),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => coded::fill_at::<x86::Avx2<false>>(code, job),
+            _ => coded::fill_at::<portable::Portable>(code, job),
+        }
+    }
+}

@@ -13,7 +13,8 @@ use std::convert::Infallible;
 use std::ffi::{c_int, c_long};
 
 use embedbar_kernels::{
-    Code, Group, Isa, Output, PackedMatrix, PackedShape, Packer, Plain, Product, QuantisedRows, ScaleType,
+    Code, Element, ExactMatrix, ExactPacker, ExactShape, Group, Isa, Output, PackedMatrix, PackedShape, Packer, Plain,
+    Product, QuantisedRows, ScaleType,
 };
 
 const SHAPES: [(usize, usize); 5] = [(384, 1536), (1536, 384), (384, 384), (1024, 3072), (3072, 1024)];
@@ -77,19 +78,40 @@ fn coded(shape: PackedShape, name: &str) {
         })
         .unwrap_or_else(|never| match never {});
     let matrix = PackedMatrix::new(shape, &bytes).expect("the bytes were packed for this shape");
+    let mut left = QuantisedRows::new();
+    report(name, (shape.inputs, shape.outputs), |values, output| {
+        left.quantise(values, shape.inputs, shape.group);
+        Product::new(matrix.times(&left), output, &Plain).run();
+    });
+}
+
+fn exact(shape: ExactShape, isa: Isa, name: &str) {
+    let bytes = ExactPacker::new(shape)
+        .expect("the shape can be packed")
+        .matrix(|_, row| {
+            // As any of the three this is about a half.
+            row.fill(0x3c);
+            Ok::<_, Infallible>(())
+        })
+        .unwrap_or_else(|never| match never {});
+    let matrix = ExactMatrix::new(shape, isa, &bytes).expect("the bytes were packed for this shape");
+    report(name, (shape.inputs, shape.outputs), |values, output| {
+        Product::new(matrix.times(values), output, &Plain).run();
+    });
+}
+
+/// Prints a line: the speed of `product` for each number of rows.
+fn report(name: &str, (inputs, outputs): (usize, usize), mut product: impl FnMut(&[f32], Output<'_>)) {
     let mut line = format!("{name:28}");
     for rows in ROWS {
-        let values = numbers(rows * shape.inputs);
-        let mut output = vec![0.0; rows * shape.outputs];
-        let mut left = QuantisedRows::new();
-        let multiplications = rows * shape.inputs * shape.outputs;
+        let values = numbers(rows * inputs);
+        let mut output = vec![0.0; rows * outputs];
+        let multiplications = rows * inputs * outputs;
         let (median, best) = measure(multiplications, || {
-            left.quantise(&values, shape.inputs, shape.group);
-            let output = Output::new(&mut output, rows, shape.outputs, shape.outputs);
-            Product::new(matrix.times(&left), output, &Plain).run();
+            product(&values, Output::new(&mut output, rows, outputs, outputs));
         });
         let speed = |seconds: f64| multiplications as f64 / seconds / 1e9;
-        line += &format!("  m{rows} {:.0} ({:.0})", speed(median), speed(best));
+        line.extend([format!("  m{rows} {:.0} ({:.0})", speed(median), speed(best))]);
     }
     println!("{line}");
 }
@@ -112,6 +134,12 @@ fn main() {
             let name = format!("{inputs}x{outputs} {}/{}", code.name(), group.length(inputs));
             if wanted(&name) {
                 coded(PackedShape { outputs, inputs, code, group, scale, isa }, &name);
+            }
+        }
+        for element in [Element::F32, Element::F16, Element::BF16] {
+            let name = format!("{inputs}x{outputs} {element:?}");
+            if wanted(&name) {
+                exact(ExactShape { outputs, inputs, element }, isa, &name);
             }
         }
     }

@@ -7,6 +7,7 @@
 
 mod aligned;
 mod epilogue;
+mod exact;
 mod isa;
 mod kernel;
 mod pack;
@@ -17,6 +18,7 @@ mod vectorised;
 
 pub use aligned::{ALIGNMENT, AlignedBytes};
 pub use epilogue::{AddTo, Epilogue, Plain, WithBias};
+pub use exact::{Element, ExactMatrix, ExactPacker, ExactShape};
 pub use isa::Isa;
 pub use kernel::Operands;
 pub use pack::{PackedMatrix, Packer, SourceRow, interleaved};

@@ -4,6 +4,8 @@
 //! F32 in the tile. That is in the first-level cache and not in registers, so that all registers are left to the integers.
 
 #![expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
+#![expect(clippy::needless_range_loop, reason = "rows and vectors index registers: iterators left some in memory")]
+#![expect(clippy::needless_pass_by_value, reason = "a job has the one borrow of its tile")]
 
 use super::vectors::{Level, Vectors};
 use crate::Code;
@@ -263,11 +265,11 @@ unsafe fn load_scales<V: Vectors, const WIDTH: usize>(
     column: usize,
     half: bool,
 ) -> [V::Floats; WIDTH] {
-    // SAFETY: the caller's. Panels are aligned to 64 bytes, so scales are to their size.
+    // SAFETY: the caller's.
     unsafe {
         std::array::from_fn(|vector| {
             let column = column + vector * V::LANES;
-            if half { V::load_f16(scales.cast::<u16>().add(column)) } else { V::load(scales.cast::<f32>().add(column)) }
+            if half { V::load_f16(scales.add(column * 2)) } else { V::load_f32(scales.add(column * 4)) }
         })
     }
 }

@@ -1,11 +1,12 @@
 //! The arithmetic of products: fills a tile, some rows of the left side by one panel of a packed matrix.
 //!
 //! [`Operands`] is the safe door: it has checked slices and hands their pointers to a function that was written once
-//! ([`coded`]) over the few vector operations of each level ([`Vectors`](vectors::Vectors)).
+//! ([`coded`], [`exact`]) over the few vector operations of each level ([`Vectors`](vectors::Vectors)).
 
 #![expect(unsafe_code, reason = "kernels read through pointers and need features of the processor")]
 
 mod coded;
+mod exact;
 mod portable;
 mod vectors;
 #[cfg(target_arch = "x86_64")]
@@ -14,7 +15,7 @@ mod x86;
 use std::ops::Range;
 
 use crate::shape::{PANEL, ScaleType};
-use crate::{Code, Isa, PackedMatrix, QuantisedRows};
+use crate::{Code, Element, ExactMatrix, Isa, PackedMatrix, QuantisedRows};
 
 /// Rows in a tile at most.
 pub(crate) const HEIGHT: usize = 8;
@@ -36,6 +37,7 @@ pub struct Operands<'a>(Kind<'a>);
 #[derive(Clone, Copy, Debug)]
 enum Kind<'a> {
     Coded(PackedMatrix<'a>, &'a QuantisedRows),
+    Exact(ExactMatrix<'a>, &'a [f32]),
 }
 
 impl<'a> PackedMatrix<'a> {
@@ -52,11 +54,24 @@ impl<'a> PackedMatrix<'a> {
     }
 }
 
+impl<'a> ExactMatrix<'a> {
+    /// Itself on the right side of a product with `rows`, each as long as the matrix has inputs, one after another.
+    ///
+    /// # Panics
+    /// If `rows` are not whole.
+    pub fn times(&self, rows: &'a [f32]) -> Operands<'a> {
+        let inputs = self.shape().inputs;
+        assert!(rows.len().is_multiple_of(inputs), "{} values are no rows of {inputs}", rows.len());
+        Operands(Kind::Exact(*self, rows))
+    }
+}
+
 impl Operands<'_> {
     /// Rows on the left.
     pub(crate) fn rows(&self) -> usize {
         match self.0 {
             Kind::Coded(_, rows) => rows.rows(),
+            Kind::Exact(matrix, rows) => rows.len() / matrix.shape().inputs,
         }
     }
 
@@ -64,6 +79,7 @@ impl Operands<'_> {
     pub(crate) fn row_bytes(&self) -> usize {
         match self.0 {
             Kind::Coded(_, rows) => rows.inputs(),
+            Kind::Exact(matrix, _) => matrix.shape().inputs * size_of::<f32>(),
         }
     }
 
@@ -71,6 +87,7 @@ impl Operands<'_> {
     pub(crate) fn inputs(&self) -> usize {
         match self.0 {
             Kind::Coded(matrix, _) => matrix.shape().inputs,
+            Kind::Exact(matrix, _) => matrix.shape().inputs,
         }
     }
 
@@ -78,6 +95,7 @@ impl Operands<'_> {
     pub(crate) fn outputs(&self) -> usize {
         match self.0 {
             Kind::Coded(matrix, _) => matrix.shape().outputs,
+            Kind::Exact(matrix, _) => matrix.shape().outputs,
         }
     }
 
@@ -90,15 +108,23 @@ impl Operands<'_> {
     pub(crate) fn isa(&self) -> Isa {
         match self.0 {
             Kind::Coded(matrix, _) => matrix.shape().isa,
+            Kind::Exact(matrix, _) => matrix.isa(),
         }
     }
 
     /// Rows that a tile has best, [`HEIGHT`] at most.
     pub(crate) fn height(&self) -> usize {
-        match (&self.0, self.isa()) {
-            (Kind::Coded(..), Isa::Portable | Isa::Avx2) => 4,
-            (Kind::Coded(..), Isa::AvxVnni) => 6,
-            _ => HEIGHT,
+        match self.0 {
+            Kind::Coded(matrix, _) => match matrix.shape().isa {
+                Isa::Portable | Isa::Avx2 => 4,
+                Isa::AvxVnni => 6,
+                _ => HEIGHT,
+            },
+            Kind::Exact(matrix, _) => match matrix.isa() {
+                Isa::Portable => 4,
+                Isa::Avx2 | Isa::AvxVnni => 6,
+                _ => HEIGHT,
+            },
         }
     }
 
@@ -131,6 +157,20 @@ impl Operands<'_> {
                 // the job states: the rows', the panel's, and in the tile room for `HEIGHT` rows.
                 unsafe { fill_coded(shape.isa, shape.code, job) }
             }
+            Kind::Exact(matrix, left) => {
+                let shape = matrix.shape();
+                let bytes = shape.panel_bytes();
+                let job = exact::Job {
+                    panel: &matrix.bytes()[panel * bytes..][..bytes],
+                    values: &left[rows.start * shape.inputs..rows.end * shape.inputs],
+                    rows: rows.len(),
+                    inputs: shape.inputs,
+                    tile: &mut tile.0[place * PANEL..],
+                    stride: places * PANEL,
+                };
+                // SAFETY: as above, with `ExactMatrix`.
+                unsafe { fill_exact(matrix.isa(), shape.element, job) }
+            }
         }
     }
 }
@@ -148,6 +188,21 @@ unsafe fn fill_coded(isa: Isa, code: Code, job: coded::Job) {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => coded::fill_at::<x86::Avx2<false>>(code, job),
             _ => coded::fill_at::<portable::Portable>(code, job),
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the level, and see [`exact::Job`].
+unsafe fn fill_exact(isa: Isa, element: Element, job: exact::Job) {
+    // SAFETY: the caller's.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => exact::fill_at::<x86::Avx512>(element, job),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni | Isa::Avx2 => exact::fill_at::<x86::Avx2<false>>(element, job),
+            _ => exact::fill_at::<portable::Portable>(element, job),
         }
     }
 }

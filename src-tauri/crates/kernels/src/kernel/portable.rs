@@ -7,7 +7,8 @@ use std::array::from_fn;
 
 use half::{bf16, f16};
 
-use super::coded::{self, Coding, Job};
+use super::coded::{self, Coding};
+use super::exact::{self, Weight};
 use super::vectors::{Level, Vectors};
 
 const LANES: usize = 8;
@@ -77,12 +78,16 @@ unsafe impl Vectors for Portable {
         values.cast::<[f32; LANES]>().read()
     }
     #[inline(always)]
-    unsafe fn load_f16(values: *const u16) -> [f32; LANES] {
-        values.cast::<[u16; LANES]>().read().map(|bits| f16::from_bits(bits).to_f32())
+    unsafe fn load_f32(bytes: *const u8) -> [f32; LANES] {
+        bytes.cast::<[[u8; 4]; LANES]>().read().map(f32::from_le_bytes)
     }
     #[inline(always)]
-    unsafe fn load_bf16(values: *const u16) -> [f32; LANES] {
-        values.cast::<[u16; LANES]>().read().map(|bits| bf16::from_bits(bits).to_f32())
+    unsafe fn load_f16(bytes: *const u8) -> [f32; LANES] {
+        bytes.cast::<[[u8; 2]; LANES]>().read().map(|bytes| f16::from_le_bytes(bytes).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(bytes: *const u8) -> [f32; LANES] {
+        bytes.cast::<[[u8; 2]; LANES]>().read().map(|bytes| bf16::from_le_bytes(bytes).to_f32())
     }
     #[inline(always)]
     unsafe fn store(values: *mut f32, floats: [f32; LANES]) {
@@ -102,7 +107,11 @@ unsafe impl Vectors for Portable {
 }
 
 impl Level for Portable {
-    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: Job) {
+    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: coded::Job) {
         coded::fill::<Self, C, ROWS, 2>(job);
+    }
+
+    unsafe fn fill_exact<W: Weight, const ROWS: usize>(job: exact::Job) {
+        exact::fill::<Self, W, ROWS, 1>(job);
     }
 }

@@ -1,6 +1,7 @@
 //! The vector operations that kernels are written in. Each level implements them with its instructions.
 
-use super::coded::{Coding, Job};
+use super::coded::{self, Coding};
+use super::exact::{self, Weight};
 
 /// Vectors of one level of instructions, with some columns of a panel in their lanes.
 ///
@@ -45,10 +46,12 @@ pub(super) unsafe trait Vectors {
     unsafe fn to_floats(integers: Self::Integers) -> Self::Floats;
     unsafe fn splat_float(value: f32) -> Self::Floats;
     unsafe fn load(values: *const f32) -> Self::Floats;
-    /// Widens F16, given as their bits.
-    unsafe fn load_f16(values: *const u16) -> Self::Floats;
-    /// Widens BF16, given as their bits.
-    unsafe fn load_bf16(values: *const u16) -> Self::Floats;
+    /// F32, wherever they start.
+    unsafe fn load_f32(bytes: *const u8) -> Self::Floats;
+    /// Widens F16.
+    unsafe fn load_f16(bytes: *const u8) -> Self::Floats;
+    /// Widens BF16.
+    unsafe fn load_bf16(bytes: *const u8) -> Self::Floats;
     unsafe fn store(values: *mut f32, floats: Self::Floats);
     unsafe fn multiply(left: Self::Floats, right: Self::Floats) -> Self::Floats;
     /// `left * right + sum`, rounded once where the level can.
@@ -63,5 +66,11 @@ pub(super) trait Level: Vectors {
     ///
     /// # Safety
     /// The processor has the level; and see there.
-    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: Job);
+    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: coded::Job);
+
+    /// [`exact::fill`](super::exact::fill), likewise.
+    ///
+    /// # Safety
+    /// The processor has the level; and see there.
+    unsafe fn fill_exact<W: Weight, const ROWS: usize>(job: exact::Job);
 }

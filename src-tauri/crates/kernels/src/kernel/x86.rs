@@ -6,7 +6,8 @@
 #[allow(clippy::wildcard_imports, reason = "the names say where they come from")]
 use std::arch::x86_64::*;
 
-use super::coded::{self, Coding, Job};
+use super::coded::{self, Coding};
+use super::exact::{self, Weight};
 use super::vectors::{Level, Vectors};
 
 /// Vectors of 512 bits with AVX-512 and VNNI.
@@ -70,17 +71,21 @@ unsafe impl Vectors for Avx512 {
         _mm512_loadu_ps(values)
     }
     #[inline(always)]
-    unsafe fn load_f16(values: *const u16) -> __m512 {
-        _mm512_cvtph_ps(_mm256_loadu_si256(values.cast()))
+    unsafe fn load_f32(bytes: *const u8) -> __m512 {
+        _mm512_loadu_ps(bytes.cast())
     }
     #[inline(always)]
-    unsafe fn load_bf16(values: *const u16) -> __m512 {
-        let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(values.cast()));
+    unsafe fn load_f16(bytes: *const u8) -> __m512 {
+        _mm512_cvtph_ps(_mm256_loadu_si256(bytes.cast()))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(bytes: *const u8) -> __m512 {
+        let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.cast()));
         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
     }
     #[inline(always)]
     unsafe fn store(values: *mut f32, floats: __m512) {
-        _mm512_storeu_ps(values, floats)
+        _mm512_storeu_ps(values, floats);
     }
     #[inline(always)]
     unsafe fn multiply(left: __m512, right: __m512) -> __m512 {
@@ -92,15 +97,21 @@ unsafe impl Vectors for Avx512 {
     }
     #[inline(always)]
     unsafe fn prefetch(address: *const u8) {
-        _mm_prefetch::<_MM_HINT_T0>(address.cast())
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
 }
 
 impl Level for Avx512 {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     #[inline(never)]
-    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: Job) {
+    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: coded::Job) {
         coded::fill::<Self, C, ROWS, 2>(job);
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    #[inline(never)]
+    unsafe fn fill_exact<W: Weight, const ROWS: usize>(job: exact::Job) {
+        exact::fill::<Self, W, ROWS, 2>(job);
     }
 }
 
@@ -178,12 +189,16 @@ unsafe impl<const VNNI: bool> Vectors for Avx2<VNNI> {
         _mm256_loadu_ps(values)
     }
     #[inline(always)]
-    unsafe fn load_f16(values: *const u16) -> __m256 {
-        _mm256_cvtph_ps(_mm_loadu_si128(values.cast()))
+    unsafe fn load_f32(bytes: *const u8) -> __m256 {
+        _mm256_loadu_ps(bytes.cast())
     }
     #[inline(always)]
-    unsafe fn load_bf16(values: *const u16) -> __m256 {
-        let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(values.cast()));
+    unsafe fn load_f16(bytes: *const u8) -> __m256 {
+        _mm256_cvtph_ps(_mm_loadu_si128(bytes.cast()))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(bytes: *const u8) -> __m256 {
+        let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.cast()));
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
     }
     #[inline(always)]
@@ -207,15 +222,27 @@ unsafe impl<const VNNI: bool> Vectors for Avx2<VNNI> {
 impl Level for Avx2<false> {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline(never)]
-    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: Job) {
+    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: coded::Job) {
         coded::fill::<Self, C, ROWS, 2>(job);
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline(never)]
+    unsafe fn fill_exact<W: Weight, const ROWS: usize>(job: exact::Job) {
+        exact::fill::<Self, W, ROWS, 2>(job);
     }
 }
 
 impl Level for Avx2<true> {
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
     #[inline(never)]
-    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: Job) {
+    unsafe fn fill_coded<C: Coding, const ROWS: usize>(job: coded::Job) {
         coded::fill::<Self, C, ROWS, 2>(job);
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+    #[inline(never)]
+    unsafe fn fill_exact<W: Weight, const ROWS: usize>(job: exact::Job) {
+        exact::fill::<Self, W, ROWS, 2>(job);
     }
 }

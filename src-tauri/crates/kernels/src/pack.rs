@@ -158,19 +158,16 @@ mod tests {
 
     fn pack(shape: PackedShape) -> AlignedBytes {
         Packer::new(shape)
-            .and_then(|mut packer| {
-                Ok(packer
-                    .matrix(|row, into| {
-                        for (input, code) in into.codes.iter_mut().enumerate() {
-                            *code = ((row * 7 + input) % 16) as i8;
-                        }
-                        into.scales.copy_from_slice(&[row as f32, 0.5]);
-                        into.minima.copy_from_slice(&[-1.0, -(row as f32)]);
-                        Ok::<_, Infallible>(())
-                    })
-                    .unwrap_or_else(|never| match never {}))
-            })
             .expect("the shape can be packed")
+            .matrix(|row, into| {
+                for (input, code) in into.codes.iter_mut().enumerate() {
+                    *code = ((row * 7 + input) % 16) as i8;
+                }
+                into.scales.copy_from_slice(&[row as f32, 0.5]);
+                into.minima.copy_from_slice(&[-1.0, -(row as f32)]);
+                Ok::<_, Infallible>(())
+            })
+            .unwrap_or_else(|never| match never {})
     }
 
     #[test]

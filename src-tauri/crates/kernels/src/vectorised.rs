@@ -1,7 +1,10 @@
 //! Compiles a closure once for each level of vector instructions, so that plain loops in it become vectors as wide as the
 //! processor has. No intrinsics: those are in the kernels.
 
-#![expect(unsafe_code, reason = "calls functions that need features of the processor, after asking for them")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "calls functions that need features of the processor, after asking for them")
+)]
 
 use crate::Isa;
 

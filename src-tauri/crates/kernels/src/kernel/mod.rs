@@ -5,6 +5,8 @@
 
 #![expect(unsafe_code, reason = "kernels read through pointers and need features of the processor")]
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod coded;
 mod exact;
 mod portable;
@@ -187,6 +189,10 @@ unsafe fn fill_coded(isa: Isa, code: Code, job: coded::Job) {
             Isa::AvxVnni => coded::fill_at::<x86::Avx2<true>>(code, job),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => coded::fill_at::<x86::Avx2<false>>(code, job),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod => coded::fill_at::<arm::Neon>(code, job),
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm => coded::fill_at::<arm::I8mm>(code, job),
             _ => coded::fill_at::<portable::Portable>(code, job),
         }
     }
@@ -202,6 +208,10 @@ unsafe fn fill_exact(isa: Isa, element: Element, job: exact::Job) {
             Isa::Avx512Vnni => exact::fill_at::<x86::Avx512>(element, job),
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni | Isa::Avx2 => exact::fill_at::<x86::Avx2<false>>(element, job),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod => exact::fill_at::<arm::Neon>(element, job),
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm => exact::fill_at::<arm::I8mm>(element, job),
             _ => exact::fill_at::<portable::Portable>(element, job),
         }
     }

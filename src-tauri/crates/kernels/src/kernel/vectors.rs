@@ -61,7 +61,7 @@ pub(super) unsafe trait Vectors {
 }
 
 /// Kernels compiled for one level.
-pub(super) trait Level: Vectors {
+pub(super) trait Level {
     /// [`coded::fill`](super::coded::fill) with as many columns at a time as this level has registers for.
     ///
     /// # Safety

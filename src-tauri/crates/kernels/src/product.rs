@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::epilogue::{self, Epilogue};
-use crate::kernel::{HEIGHT, Operands, Tile};
+use crate::kernel::{HEIGHT, Operands, Tile, prefetch};
 use crate::shape::PANEL;
 use crate::vectorised::vectorised;
 
@@ -144,6 +144,12 @@ impl<'a, E: Epilogue> Product<'a, E> {
                 // As even as possible: a tile of one row takes nearly as long as one of four.
                 let bound = |index: usize| rows.start + index * rows.len() / tiles;
                 let (first, end) = (bound(index), bound(index + 1));
+                for row in first..end {
+                    // Rows are far apart: without this, the epilogue would wait for each.
+                    let start = self.output.values.wrapping_add(row * self.output.stride + columns.start);
+                    prefetch(start.cast());
+                    prefetch(start.wrapping_add(PANEL / 2).cast());
+                }
                 for panel in 0..E::PANELS {
                     self.operands.fill(first..end, segment * E::PANELS + panel, &mut tile, panel, E::PANELS);
                 }

@@ -216,3 +216,16 @@ unsafe fn fill_exact(isa: Isa, element: Element, job: exact::Job) {
         }
     }
 }
+
+/// Asks for the line of memory at `address`, which may be any, where the processor can do that.
+#[inline]
+pub(crate) fn prefetch(address: *const u8) {
+    // SAFETY: asking for a line reads and writes nothing, and these processors all have the instruction.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    let _ = address;
+}

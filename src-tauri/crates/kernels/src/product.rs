@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::epilogue::{self, Epilogue};
-use crate::kernel::{HEIGHT, Operands, Tile, prefetch};
+use crate::kernel::{HEIGHT, Operands, Step, Tile, prefetch};
 use crate::shape::PANEL;
 use crate::vectorised::vectorised;
 
@@ -150,8 +150,10 @@ impl<'a, E: Epilogue> Product<'a, E> {
                     prefetch(start.cast());
                     prefetch(start.wrapping_add(PANEL / 2).cast());
                 }
-                for panel in 0..E::PANELS {
-                    self.operands.fill(first..end, segment * E::PANELS + panel, &mut tile, panel, E::PANELS);
+                for place in 0..E::PANELS {
+                    let panel = segment * E::PANELS + place;
+                    let step = Step { rows: first..end, panel, place, places: E::PANELS, share: (index, tiles) };
+                    self.operands.fill(&step, &mut tile);
                 }
                 for (row, values) in (first..end).zip(tile.0.chunks_exact(PANEL * E::PANELS)) {
                     // SAFETY: `new` made the output as large as the rows and segments. No other thread has this segment

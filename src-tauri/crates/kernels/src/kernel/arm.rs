@@ -140,6 +140,10 @@ unsafe impl Vectors for Neon {
     unsafe fn prefetch(address: *const u8) {
         asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
     }
+    #[inline(always)]
+    unsafe fn prefetch_far(address: *const u8) {
+        asm!("prfm pldl2keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
 }
 
 impl Level for Neon {
@@ -195,6 +199,7 @@ unsafe fn fill_octets<C: Coding, const ROWS: usize>(job: coded::Job) {
     for row in 0..job.rows {
         job.tile[row * job.stride..][..PANEL].fill(0.0);
     }
+    let mut ahead = job.ahead.in_passes(PANEL / (2 * COLUMNS));
     for column in (0..PANEL).step_by(2 * COLUMNS) {
         let mut panel = job.panel.as_ptr();
         for group in 0..job.groups {
@@ -210,6 +215,9 @@ unsafe fn fill_octets<C: Coding, const ROWS: usize>(job: coded::Job) {
                 let codes = job.codes.as_ptr().add((group * 2 * job.blocks + half) * 16);
                 let pairs: [_; ROWS] = from_fn(|pair| [0, 1].map(|which| codes.add(row(pair, which) * inputs)));
                 sums = add_half_block::<C, ROWS>(sums, weights, pairs);
+                for _ in 0..block_bytes / 256 {
+                    Neon::prefetch_far(ahead.next());
+                }
             }
             for pair in 0..ROWS {
                 for half in 0..COLUMNS / 2 {

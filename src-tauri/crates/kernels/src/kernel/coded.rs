@@ -7,7 +7,7 @@
 #![expect(clippy::needless_range_loop, reason = "rows and vectors index registers: iterators left some in memory")]
 #![expect(clippy::needless_pass_by_value, reason = "a job has the one borrow of its tile")]
 
-use super::vectors::{Level, Vectors};
+use super::vectors::{Ahead, Level, Vectors};
 use crate::Code;
 use crate::quantise::CORRECTION;
 use crate::shape::PANEL;
@@ -15,9 +15,10 @@ use crate::shape::PANEL;
 /// One tile to fill.
 ///
 /// `codes` are `[rows][inputs]`, `scales`, `sums` and `corrections` `[rows][groups]`, where inputs are `32 * blocks * groups`;
-/// `panel` is the panel of that shape; `tile` has `rows` rows of 32 values, `stride` apart.
+/// `panel` is the panel of that shape, and `ahead` has a step for each 128 bytes of it; `tile` has `rows` rows of 32 values, `stride` apart.
 pub(super) struct Job<'a> {
     pub(super) panel: &'a [u8],
+    pub(super) ahead: Ahead,
     pub(super) codes: &'a [i8],
     pub(super) scales: &'a [f32],
     pub(super) sums: &'a [f32],
@@ -106,6 +107,7 @@ pub(super) unsafe fn fill<V: Vectors, C: Coding, const ROWS: usize, const WIDTH:
     let codes_offset = scale_bytes * if C::MINIMUM { 2 } else { 1 };
     let block_bytes = PANEL * 32 / if C::FOUR { 2 } else { 1 };
     let inputs = job.groups * job.blocks * 32;
+    let mut ahead = job.ahead.in_passes(PANEL / (WIDTH * V::LANES));
     for column in (0..PANEL).step_by(WIDTH * V::LANES) {
         // SAFETY: pointers stay within the job's slices: groups and blocks add up to the panel and the rows, columns to
         // 32, and vectors of a panel's row are `WIDTH * LANES` columns from `column` on.
@@ -123,9 +125,9 @@ pub(super) unsafe fn fill<V: Vectors, C: Coding, const ROWS: usize, const WIDTH:
                     let weights = panel.add(codes_offset + block * block_bytes + column * 4);
                     let codes = job.codes.as_ptr().add((group * job.blocks + block) * 32);
                     if C::FOUR {
-                        sums = add_block_of_four::<V, ROWS, WIDTH>(sums, weights, codes, inputs);
+                        sums = add_block_of_four::<V, ROWS, WIDTH>(sums, weights, &mut ahead, codes, inputs);
                     } else {
-                        sums = add_block_of_eight::<V, ROWS, WIDTH>(sums, weights, codes, inputs);
+                        sums = add_block_of_eight::<V, ROWS, WIDTH>(sums, weights, &mut ahead, codes, inputs);
                     }
                 }
                 let scales: [_; WIDTH] = load_scales::<V, WIDTH>(panel, column, job.half);
@@ -182,6 +184,7 @@ unsafe fn start<V: Vectors, C: Coding, const ROWS: usize, const WIDTH: usize>(
 unsafe fn add_block_of_eight<V: Vectors, const ROWS: usize, const WIDTH: usize>(
     mut sums: Sums<V, ROWS, WIDTH>,
     weights: *const u8,
+    ahead: &mut Ahead,
     codes: *const i8,
     inputs: usize,
 ) -> Sums<V, ROWS, WIDTH> {
@@ -191,6 +194,7 @@ unsafe fn add_block_of_eight<V: Vectors, const ROWS: usize, const WIDTH: usize>(
             let weights = weights.add(quad * PANEL * 4);
             let vectors: [_; WIDTH] = std::array::from_fn(|vector| V::load_bytes(weights.add(vector * V::LANES * 4)));
             prefetch::<V, WIDTH>(weights);
+            V::prefetch_far(ahead.next());
             for (row, sums) in sums.iter_mut().enumerate() {
                 let codes = V::splat_quad(codes.add(row * inputs + quad * 4));
                 for (sum, weights) in sums.iter_mut().zip(vectors) {
@@ -210,6 +214,7 @@ unsafe fn add_block_of_eight<V: Vectors, const ROWS: usize, const WIDTH: usize>(
 unsafe fn add_block_of_four<V: Vectors, const ROWS: usize, const WIDTH: usize>(
     sums: Sums<V, ROWS, WIDTH>,
     weights: *const u8,
+    ahead: &mut Ahead,
     codes: *const i8,
     inputs: usize,
 ) -> Sums<V, ROWS, WIDTH> {
@@ -220,6 +225,7 @@ unsafe fn add_block_of_four<V: Vectors, const ROWS: usize, const WIDTH: usize>(
         for pair in 0..4 {
             let weights = weights.add(pair * PANEL * 4);
             prefetch::<V, WIDTH>(weights);
+            V::prefetch_far(ahead.next());
             let bytes: [_; WIDTH] = std::array::from_fn(|vector| V::load_bytes(weights.add(vector * V::LANES * 4)));
             let low: [_; WIDTH] = std::array::from_fn(|vector| V::low(bytes[vector]));
             for row in 0..ROWS {

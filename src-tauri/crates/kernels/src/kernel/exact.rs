@@ -4,16 +4,17 @@
 #![expect(clippy::needless_range_loop, reason = "rows and vectors index registers")]
 #![expect(clippy::needless_pass_by_value, reason = "a job has the one borrow of its tile")]
 
-use super::vectors::{Level, Vectors};
+use super::vectors::{Ahead, Level, Vectors};
 use crate::Element;
 use crate::shape::PANEL;
 
 /// One tile to fill.
 ///
-/// `values` are `[rows][inputs]`, inputs a multiple of 4; `panel` is the panel of that shape; `tile` has `rows` rows of 32
+/// `values` are `[rows][inputs]`, inputs a multiple of 4; `panel` is the panel of that shape, and `ahead` has a step for each input; `tile` has `rows` rows of 32
 /// values, `stride` apart.
 pub(super) struct Job<'a> {
     pub(super) panel: &'a [u8],
+    pub(super) ahead: Ahead,
     pub(super) values: &'a [f32],
     pub(super) rows: usize,
     pub(super) inputs: usize,
@@ -110,6 +111,7 @@ const AHEAD: usize = 2048;
 #[inline(always)]
 pub(super) unsafe fn fill<V: Vectors, W: Weight, const ROWS: usize, const WIDTH: usize>(job: Job) {
     debug_assert_eq!(job.rows, ROWS);
+    let mut ahead = job.ahead.in_passes(PANEL / (WIDTH * V::LANES));
     for column in (0..PANEL).step_by(WIDTH * V::LANES) {
         // SAFETY: pointers stay within the job's slices: columns are less than 32, and vectors of a panel's row are
         // `WIDTH * LANES` columns from `column` on.
@@ -122,6 +124,7 @@ pub(super) unsafe fn fill<V: Vectors, W: Weight, const ROWS: usize, const WIDTH:
                     for line in (0..WIDTH * V::LANES * W::BYTES).step_by(64) {
                         V::prefetch(panel.wrapping_add(AHEAD + line));
                     }
+                    V::prefetch_far(ahead.next());
                     let weights: [_; WIDTH] =
                         std::array::from_fn(|vector| W::load::<V>(panel.add(vector * V::LANES * W::BYTES)));
                     for row in 0..ROWS {

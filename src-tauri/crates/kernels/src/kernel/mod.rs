@@ -16,6 +16,7 @@ mod x86;
 
 use std::ops::Range;
 
+use self::vectors::Ahead;
 use crate::shape::{PANEL, ScaleType};
 use crate::{Code, Element, ExactMatrix, Isa, PackedMatrix, QuantisedRows};
 
@@ -30,6 +31,21 @@ impl Default for Tile {
     fn default() -> Self {
         Self([0.0; HEIGHT * PANEL * 2])
     }
+}
+
+/// One tile to fill, or one half of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// Rows of the left side, as many as a tile has at most.
+    pub(crate) rows: Range<usize>,
+    /// Which panel of the matrix.
+    pub(crate) panel: usize,
+    /// Where in the rows of the tile the panel goes.
+    pub(crate) place: usize,
+    /// How many panels there are in a row of the tile.
+    pub(crate) places: usize,
+    /// Which of how many tiles with this panel it is.
+    pub(crate) share: (usize, usize),
 }
 
 /// What a product multiplies: rows, and a packed matrix.
@@ -130,20 +146,23 @@ impl Operands<'_> {
         }
     }
 
-    /// Fills place `place` of `places` in each row of the tile with the product of some rows, as many as a tile has at
-    /// most, with one panel.
+    /// Fills one place in each row of the tile with the product of some rows with one panel.
     ///
     /// # Panics
-    /// If rows, panel or place are not there.
-    pub(crate) fn fill(&self, rows: Range<usize>, panel: usize, tile: &mut Tile, place: usize, places: usize) {
+    /// If rows, panel or place are not there, or rows are more than a tile has.
+    pub(crate) fn fill(&self, step: &Step, tile: &mut Tile) {
+        let Step { rows, panel, place, places, share } = step.clone();
         assert!(rows.start < rows.end && rows.len() <= self.height() && place < places && places <= 2);
         match self.0 {
             Kind::Coded(matrix, left) => {
                 let shape = matrix.shape();
                 let (groups, bytes) = (shape.groups(), shape.panel_bytes());
                 let in_groups = rows.start * groups..rows.end * groups;
+                let bytes = &matrix.bytes()[panel * bytes..][..bytes];
+                let following = bytes.as_ptr().wrapping_add(places * bytes.len());
                 let job = coded::Job {
-                    panel: &matrix.bytes()[panel * bytes..][..bytes],
+                    panel: bytes,
+                    ahead: Ahead::new(following, bytes.len(), 128, share),
                     codes: &left.codes()[rows.start * shape.inputs..rows.end * shape.inputs],
                     scales: &left.scales()[in_groups.clone()],
                     sums: &left.sums()[in_groups.clone()],
@@ -162,8 +181,11 @@ impl Operands<'_> {
             Kind::Exact(matrix, left) => {
                 let shape = matrix.shape();
                 let bytes = shape.panel_bytes();
+                let bytes = &matrix.bytes()[panel * bytes..][..bytes];
+                let following = bytes.as_ptr().wrapping_add(places * bytes.len());
                 let job = exact::Job {
-                    panel: &matrix.bytes()[panel * bytes..][..bytes],
+                    panel: bytes,
+                    ahead: Ahead::new(following, bytes.len(), PANEL * shape.element.bytes(), share),
                     values: &left[rows.start * shape.inputs..rows.end * shape.inputs],
                     rows: rows.len(),
                     inputs: shape.inputs,

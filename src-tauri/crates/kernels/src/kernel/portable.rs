@@ -104,6 +104,8 @@ unsafe impl Vectors for Portable {
     }
     #[inline(always)]
     unsafe fn prefetch(_address: *const u8) {}
+    #[inline(always)]
+    unsafe fn prefetch_far(_address: *const u8) {}
 }
 
 impl Level for Portable {

@@ -3,6 +3,39 @@
 use super::coded::{self, Coding};
 use super::exact::{self, Weight};
 
+/// Weights of the next panel, which are asked for while a tile is computed: this tile's share of them, a step at a time.
+///
+/// Where a panel comes from memory, all tiles would wait for the first of them otherwise.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    address: *const u8,
+    step: usize,
+}
+
+impl Ahead {
+    /// Share `part` of `parts` of the `bytes` from `start` on, in as many steps as they have times `step`. Nothing is read
+    /// there: it may be any address.
+    pub(super) fn new(start: *const u8, bytes: usize, step: usize, (part, parts): (usize, usize)) -> Self {
+        Self { address: start.wrapping_add(bytes / parts * part), step: step / parts }
+    }
+
+    /// The same for steps that are made `passes` times.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
+    pub(super) fn in_passes(self, passes: usize) -> Self {
+        Self { step: self.step / passes, ..self }
+    }
+
+    /// The next address to ask for.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
+    pub(super) fn next(&mut self) -> *const u8 {
+        let address = self.address;
+        self.address = address.wrapping_add(self.step);
+        address
+    }
+}
+
 /// Vectors of one level of instructions, with some columns of a panel in their lanes.
 ///
 /// # Safety
@@ -58,6 +91,8 @@ pub(super) unsafe trait Vectors {
     unsafe fn multiply_add(left: Self::Floats, right: Self::Floats, sum: Self::Floats) -> Self::Floats;
     /// Asks for a line of memory that may be needed soon. Any address will do.
     unsafe fn prefetch(address: *const u8);
+    /// The same, for later: not into the first-level cache.
+    unsafe fn prefetch_far(address: *const u8);
 }
 
 /// Kernels compiled for one level.

@@ -99,6 +99,10 @@ unsafe impl Vectors for Avx512 {
     unsafe fn prefetch(address: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
+    #[inline(always)]
+    unsafe fn prefetch_far(address: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
 }
 
 impl Level for Avx512 {
@@ -216,6 +220,10 @@ unsafe impl<const VNNI: bool> Vectors for Avx2<VNNI> {
     #[inline(always)]
     unsafe fn prefetch(address: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(address: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
     }
 }
 

@@ -334,6 +334,26 @@ fn an_epilogue_gets_both_panels_of_interleaved_matrices() {
     }
 }
 
+proptest! {
+    /// Bytes of a file that is broken or hostile: products with them may be any numbers, NaN included, but they end.
+    #[test]
+    fn any_bytes_give_a_product(seed in any::<u64>(), half in any::<bool>(), rows in 1_usize..10) {
+        for isa in Isa::available() {
+            for code in [Code::Eight, Code::Four, Code::FourWithMinimum] {
+                let scale = if half { ScaleType::F16 } else { ScaleType::F32 };
+                let shape = PackedShape { outputs: 33, inputs: 128, code, group: Group::Of64, scale, isa };
+                let mut random = Random(seed);
+                let mut bytes = AlignedBytes::zeroed(shape.bytes());
+                bytes.fill_with(|| random.between(0, 255) as u8);
+                let matrix = PackedMatrix::new(shape, &bytes).expect("the bytes are as many as they should be");
+                let left = left(&random.values(rows * 128), 128, Group::Of64);
+                let mut output = vec![0.0; rows * 33];
+                Product::new(matrix.times(&left), Output::new(&mut output, rows, 33, 33), &Plain).run();
+            }
+        }
+    }
+}
+
 #[test]
 fn no_rows_are_no_work() {
     let shape = PackedShape {

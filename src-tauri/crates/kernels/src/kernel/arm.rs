@@ -203,13 +203,16 @@ unsafe fn fill_octets<C: Coding, const ROWS: usize>(job: coded::Job) {
     for column in (0..PANEL).step_by(2 * COLUMNS) {
         let mut panel = job.panel.as_ptr();
         for group in 0..job.groups {
-            let mut sums: Sums<ROWS> = from_fn(|pair| {
-                let [first, second] = [0, 1].map(|which| {
-                    let correction = job.corrections[row(pair, which) * job.groups + group];
-                    if C::FOUR && !C::MINIMUM { correction / (CORRECTION / -8) } else { 0 }
-                });
-                [vcombine_s32(vdup_n_s32(first), vdup_n_s32(second)); COLUMNS]
-            });
+            let mut sums: Sums<ROWS> = [[vdupq_n_s32(0); COLUMNS]; ROWS];
+            if C::FOUR && !C::MINIMUM {
+                for pair in 0..ROWS {
+                    let [first, second] = [0, 1].map(|which| {
+                        let correction = *job.corrections.as_ptr().add(row(pair, which) * job.groups + group);
+                        vdup_n_s32(correction / (CORRECTION / -8))
+                    });
+                    sums[pair] = [vcombine_s32(first, second); COLUMNS];
+                }
+            }
             for half in 0..2 * job.blocks {
                 let weights = panel.add(codes_offset + half * (block_bytes / 2) + column * 8);
                 let codes = job.codes.as_ptr().add((group * 2 * job.blocks + half) * 16);
@@ -234,9 +237,9 @@ unsafe fn fill_octets<C: Coding, const ROWS: usize>(job: coded::Job) {
                         let place = job.tile.as_mut_ptr().add(row * job.stride + column);
                         let mut value = vld1q_f32(place);
                         if C::MINIMUM {
-                            value = vfmaq_n_f32(value, minima, job.sums[row * job.groups + group]);
+                            value = vfmaq_n_f32(value, minima, *job.sums.as_ptr().add(row * job.groups + group));
                         }
-                        let scales = vmulq_n_f32(scales, job.scales[row * job.groups + group]);
+                        let scales = vmulq_n_f32(scales, *job.scales.as_ptr().add(row * job.groups + group));
                         vst1q_f32(place, vfmaq_f32(value, vcvtq_f32_s32(vreinterpretq_s32_s64(values)), scales));
                     }
                 }

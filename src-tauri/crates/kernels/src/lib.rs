@@ -1,0 +1,27 @@
+//! Arithmetic for encoders on the processor: matrix products with weights that were packed once, and the layers between
+//! them, each in one pass.
+//!
+//! Everything here works on slices of F32 rows that the caller owns. It knows nothing of models, files, tokens or candle;
+//! `engine` composes it into encoders. Each operation exists as portable Rust, which is the truth, and for the instruction
+//! sets in [`Isa`], which tests compare with it.
+
+mod aligned;
+mod epilogue;
+mod exact;
+mod isa;
+mod kernel;
+mod pack;
+mod product;
+mod quantise;
+mod shape;
+mod vectorised;
+
+pub use aligned::{ALIGNMENT, AlignedBytes};
+pub use epilogue::{AddTo, Epilogue, Plain, WithBias};
+pub use exact::{Element, ExactMatrix, ExactPacker, ExactShape};
+pub use isa::Isa;
+pub use kernel::Operands;
+pub use pack::{PackedMatrix, Packer, SourceRow, interleaved};
+pub use product::{Output, Product};
+pub use quantise::{QuantisedRows, RowsPart};
+pub use shape::{Code, Group, Layout, MAX_INPUTS, PANEL, PackError, PackedShape, ScaleType};

@@ -5,6 +5,8 @@
 //! `engine` composes it into encoders. Each operation exists as portable Rust, which is the truth, and for the instruction
 //! sets in [`Isa`], which tests compare with it.
 
+pub mod arena;
+pub mod attention;
 pub mod elementwise;
 mod isa;
 mod lanes;

@@ -1,6 +1,7 @@
 //! How fast the layers between the matrix products are on one core, at every level that this processor has.
 //!
-//! Prints the median time of the thread, not of the clock on the wall, so that other work on the machine disturbs little.
+//! Prints the time of the thread that a tenth of the calls keep to, not that of the clock on the wall, so that other work on
+//! the machine disturbs little.
 //! `cargo run --release -p embedbar-kernels --example rows`
 
 #![expect(unsafe_code, reason = "the time of a thread is a call of the C library")]
@@ -29,8 +30,8 @@ fn thread_time() -> f64 {
     std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64()
 }
 
-/// The median time of a call, for about a tenth of a second.
-fn median(mut call: impl FnMut()) -> f64 {
+/// The time of a call that a tenth of the calls keep to, measured for about a tenth of a second.
+fn time_of(mut call: impl FnMut()) -> f64 {
     let start = thread_time();
     call();
     let count = (0.1 / (thread_time() - start).max(1e-7)).clamp(11.0, 20_000.0) as usize;
@@ -46,7 +47,7 @@ fn median(mut call: impl FnMut()) -> f64 {
         })
         .collect();
     times.sort_unstable_by(f64::total_cmp);
-    times[times.len() / 2]
+    times[times.len() / 10]
 }
 
 /// Numbers in -1..1 times `magnitude` that look random.
@@ -64,8 +65,8 @@ fn elementwise(isa: Isa) {
     let factors = numbers(64 * 1536, 1.0);
     let mut work = source.clone();
     let mut print = |name: &str, call: &mut dyn FnMut(&mut [f32])| {
-        let copy = median(|| work.copy_from_slice(black_box(&source)));
-        let time = median(|| {
+        let copy = time_of(|| work.copy_from_slice(black_box(&source)));
+        let time = time_of(|| {
             work.copy_from_slice(black_box(&source));
             call(&mut work);
         });
@@ -88,9 +89,9 @@ fn norms(isa: Isa) {
         let (mut rows, mut output) = (numbers(64 * width, 1.0), vec![0.0; 64 * width]);
         let addend = vec![0.0; 64 * width];
         let count = rows.len() as f64;
-        let time = median(|| norm.apply(isa, black_box(&rows), &mut output));
+        let time = time_of(|| norm.apply(isa, black_box(&rows), &mut output));
         println!("  {name:5} norm of {width:4}         {:6.3} ns per number", time * 1e9 / count);
-        let time = median(|| norm.add_and_apply(isa, &mut rows, black_box(&addend), &mut output));
+        let time = time_of(|| norm.add_and_apply(isa, &mut rows, black_box(&addend), &mut output));
         println!("  {name:5} norm of {width:4} and sum {:6.3} ns per number", time * 1e9 / count);
     }
     let (rows, heads, width) = (64, 24, 128);
@@ -101,7 +102,7 @@ fn norms(isa: Isa) {
     let mut buffer = numbers(rows * heads * width, 1.0);
     let positions: Vec<u32> = (0..rows as u32).collect();
     let heads_of_row = Heads { stride: heads * width, column: 0, count: heads, width };
-    let time = median(|| rotary.apply(isa, &mut buffer, heads_of_row, black_box(&positions)));
+    let time = time_of(|| rotary.apply(isa, &mut buffer, heads_of_row, black_box(&positions)));
     println!("  rms norm of 128 and rotary {:6.3} ns per number", time * 1e9 / buffer.len() as f64);
 }
 
@@ -131,7 +132,7 @@ fn attention(isa: Isa) {
         let attention = Attention::new(&plan, shape, columns(0), columns(heads), columns(heads + groups));
         let mut rows = vec![0.0; texts * length * heads * width];
         let mut scratch = Scratch::new();
-        let time = median(|| {
+        let time = time_of(|| {
             let mut output = ColumnsMut { rows: black_box(&mut rows), stride: heads * width, column: 0 };
             attention.run_all(isa, &mut output, &mut scratch);
         });

@@ -15,7 +15,7 @@ use crate::{
     Isa,
     arena::Buffer,
     elementwise::exp2,
-    lanes::{Body, LANES, Lanes, Level, run},
+    lanes::{Body, LANES, Lanes, run},
 };
 
 /// Keys whose scores exist at a time.
@@ -263,7 +263,7 @@ impl Body for RunItem<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Level>(self) {
+    fn run<L: Lanes>(self) {
         let Self { attention, item, output, scratch } = self;
         for head in item.heads.clone() {
             let mut first = item.queries.start;
@@ -312,16 +312,16 @@ struct Memory<'a, const V: usize> {
 }
 
 /// The softmax of the queries of a panel so far.
-struct Softmax<const V: usize> {
-    largest: [Lanes; V],
-    sum: [Lanes; V],
+struct Softmax<L, const V: usize> {
+    largest: [L; V],
+    sum: [L; V],
 }
 
 impl Panel<'_, '_> {
     /// Computes at most `left` queries in panels of `V` vectors, in tiles of `T` keys by `V` vectors of queries and of `T`
     /// queries by `C` vectors of values.
     #[inline(always)]
-    fn run<L: Level, const V: usize, const T: usize, const C: usize>(mut self, left: usize, scratch: &mut Scratch) {
+    fn run<L: Lanes, const V: usize, const T: usize, const C: usize>(mut self, left: usize, scratch: &mut Scratch) {
         self.queries = left.min(V * LANES);
         let Shape { heads, groups, width, causal, .. } = self.attention.shape;
         let lanes = V * LANES;
@@ -335,12 +335,12 @@ impl Panel<'_, '_> {
         };
         self.transpose_queries(memory.queries);
         let group_column = self.head / (heads / groups) * width;
-        let mut softmax = Softmax { largest: [Lanes::splat(LOWEST); V], sum: [Lanes::ZERO; V] };
+        let mut softmax = Softmax { largest: [L::splat(LOWEST); V], sum: [L::zero(); V] };
         let seen = if causal { self.first + self.queries } else { self.text.end };
         for start in (self.text.start..seen).step_by(BLOCK) {
             let keys = start..seen.min(start + BLOCK);
             let largest = self.score::<L, V, T>(&mut memory, &keys, group_column);
-            let shrink = softmax.add::<L>(&mut memory.scores[..keys.len()], largest);
+            let shrink = softmax.add(&mut memory.scores[..keys.len()], largest);
             for query in (0..self.queries).step_by(T) {
                 let end = if causal { keys.end.min(self.first + query + T) } else { keys.end };
                 if end <= keys.start {
@@ -381,14 +381,14 @@ impl Panel<'_, '_> {
 
     /// Writes the scores of a block of keys and gives the largest of each query.
     #[inline(always)]
-    fn score<L: Level, const V: usize, const T: usize>(
+    fn score<L: Lanes, const V: usize, const T: usize>(
         &self,
         memory: &mut Memory<V>,
         keys: &Range<usize>,
         group_column: usize,
-    ) -> [Lanes; V] {
+    ) -> [L; V] {
         let width = self.attention.shape.width;
-        let mut largest = [Lanes::splat(LOWEST); V];
+        let mut largest = [L::splat(LOWEST); V];
         let (tiles, _) = memory.scores.as_chunks_mut::<T>();
         for (first, scores) in keys.clone().step_by(T).zip(tiles) {
             let mut rows = [[].as_slice(); T];
@@ -403,7 +403,7 @@ impl Panel<'_, '_> {
             for i in 0..T {
                 for v in 0..V {
                     largest[v] = sums[i][v].at_least(largest[v]);
-                    scores[i][v] = sums[i][v].0;
+                    sums[i][v].store(&mut scores[i][v]);
                 }
             }
         }
@@ -412,21 +412,20 @@ impl Panel<'_, '_> {
 
     /// Replaces the scores of keys, the first of which is `first`, that come after a query.
     #[inline(always)]
-    fn hide_later_keys<const V: usize, const T: usize>(&self, scores: &mut [[Lanes; V]; T], first: usize) {
+    fn hide_later_keys<L: Lanes, const V: usize, const T: usize>(&self, scores: &mut [[L; V]; T], first: usize) {
+        let lanes = L::load(&std::array::from_fn::<f32, LANES, _>(|lane| lane as f32));
         for (i, scores) in scores.iter_mut().enumerate() {
             for (v, scores) in scores.iter_mut().enumerate() {
-                for (lane, score) in scores.0.iter_mut().enumerate() {
-                    if first + i > self.first + v * LANES + lane {
-                        *score = LOWEST;
-                    }
-                }
+                // In how many lanes, counted from the first one, the query comes before the key.
+                let before = (first + i) as f32 - (self.first + v * LANES) as f32;
+                *scores = lanes.where_below(L::splat(before), L::splat(LOWEST), *scores);
             }
         }
     }
 
     /// Adds the weighted values of a tile of queries, after shrinking what was added before.
     #[inline(always)]
-    fn weigh<L: Level, const V: usize, const T: usize, const C: usize>(
+    fn weigh<L: Lanes, const V: usize, const T: usize, const C: usize>(
         &self,
         memory: &mut Memory<V>,
         shrink: &Vectors<V>,
@@ -435,12 +434,12 @@ impl Panel<'_, '_> {
     ) {
         let width = self.attention.shape.width;
         let query = tile.query;
-        let mut sums = [[Lanes::ZERO; C]; T];
+        let mut sums = [[L::zero(); C]; T];
         if !tile.is_first {
             for (t, sums) in sums.iter_mut().enumerate() {
-                let shrink = Lanes::splat(shrink.as_flattened()[query + t]);
+                let shrink = L::splat(shrink.as_flattened()[query + t]);
                 for (c, sum) in sums.iter_mut().enumerate() {
-                    *sum = Lanes::load(&memory.sums[(query + t) * width + column + c * LANES..]) * shrink;
+                    *sum = L::load(&memory.sums[(query + t) * width + column + c * LANES..]) * shrink;
                 }
             }
         }
@@ -448,9 +447,9 @@ impl Panel<'_, '_> {
             let weights = &weights.as_flattened()[query..][..T];
             let values = self.attention.values.row(key, group_column + column, C * LANES);
             for t in 0..T {
-                let weight = Lanes::splat(weights[t]);
+                let weight = L::splat(weights[t]);
                 for c in 0..C {
-                    sums[t][c] = weight.mul_add::<L>(Lanes::load(&values[c * LANES..]), sums[t][c]);
+                    sums[t][c] = weight.mul_add(L::load(&values[c * LANES..]), sums[t][c]);
                 }
             }
         }
@@ -463,10 +462,10 @@ impl Panel<'_, '_> {
 
     /// Divides by the sums of the softmax and writes to the output.
     #[inline(always)]
-    fn finish<const V: usize>(&self, sums: &[f32], softmax_sums: &[Lanes; V]) {
+    fn finish<L: Lanes, const V: usize>(&self, sums: &[f32], softmax_sums: &[L; V]) {
         let width = self.attention.shape.width;
         for (query, sums) in sums.chunks_exact(width).take(self.queries).enumerate() {
-            let scale = 1.0 / softmax_sums[query / LANES].0[query % LANES];
+            let scale = 1.0 / softmax_sums[query / LANES].to_array()[query % LANES];
             // SAFETY: this item alone has this query of this head, and it refers to it only here.
             let row = unsafe { self.output.row_mut(self.first + query, self.head * width, width) };
             for (number, sum) in row.iter_mut().zip(sums) {
@@ -486,42 +485,39 @@ struct Tile {
 
 /// The products of `T` keys with the queries of a panel.
 #[inline(always)]
-fn products<L: Level, const V: usize, const T: usize>(
-    queries: &[Vectors<V>],
-    mut keys: [&[f32]; T],
-) -> [[Lanes; V]; T] {
-    let mut sums = [[Lanes::ZERO; V]; T];
+fn products<L: Lanes, const V: usize, const T: usize>(queries: &[Vectors<V>], mut keys: [&[f32]; T]) -> [[L; V]; T] {
+    let mut sums = [[L::zero(); V]; T];
     for key in &mut keys {
         *key = &key[..queries.len()];
     }
     for (column, queries) in queries.iter().enumerate() {
         for t in 0..T {
-            let key = Lanes::splat(keys[t][column]);
+            let key = L::splat(keys[t][column]);
             for v in 0..V {
-                sums[t][v] = key.mul_add::<L>(Lanes(queries[v]), sums[t][v]);
+                sums[t][v] = key.mul_add(L::load(&queries[v]), sums[t][v]);
             }
         }
     }
     sums
 }
 
-impl<const V: usize> Softmax<V> {
+impl<L: Lanes, const V: usize> Softmax<L, V> {
     /// Turns the scores of a block into exponentials and gives what to multiply what was computed before with.
     #[inline(always)]
-    fn add<L: Level>(&mut self, scores: &mut [Vectors<V>], largest: [Lanes; V]) -> Vectors<V> {
+    fn add(&mut self, scores: &mut [Vectors<V>], largest: [L; V]) -> Vectors<V> {
         let mut shrink = [[0.0; LANES]; V];
         for v in 0..V {
             let largest = largest[v].at_least(self.largest[v]);
             let factor = exp2::<L>(self.largest[v] - largest);
             self.largest[v] = largest;
             self.sum[v] = self.sum[v] * factor;
-            shrink[v] = factor.0;
+            factor.store(&mut shrink[v]);
         }
         for scores in scores {
-            for v in 0..V {
-                let exp = exp2::<L>(Lanes(scores[v]) - self.largest[v]);
+            for (v, score) in scores.iter_mut().enumerate() {
+                let exp = exp2::<L>(L::load(score) - self.largest[v]);
                 self.sum[v] = self.sum[v] + exp;
-                scores[v] = exp.0;
+                exp.store(score);
             }
         }
         shrink
@@ -584,8 +580,7 @@ mod tests {
             offsets.push(offsets[offsets.len() - 1] + length);
         }
         let total = offsets[lengths.len()];
-        let mut queries = numbers(total * heads * width, seed);
-        queries.iter_mut().for_each(|x| *x *= magnitude);
+        let queries = numbers(total * heads * width, seed).into_iter().map(|x| x * magnitude).collect::<Vec<_>>();
         let keys = numbers(total * groups * width, seed + 1);
         let values = numbers(total * groups * width, seed + 2);
         let stride = (heads + 2 * groups) * width + 3;

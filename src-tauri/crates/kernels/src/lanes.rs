@@ -1,56 +1,28 @@
-//! Sixteen F32 numbers at a time, and one body of plain Rust compiled for several instruction sets.
+//! Sixteen F32 numbers at a time, and one body compiled for several instruction sets.
 //!
-//! The bodies are loops over arrays of a fixed length, which the compiler turns into the vectors of the level it compiles
-//! them for; there are no intrinsics here. A body must be inlined all the way into the function that enables the
-//! instructions, because what is left out of line is compiled without them: hence `#[inline(always)]` everywhere and traits
-//! with functions instead of closures.
+//! A body is written once over [`Lanes`], and [`run`] compiles it for each level: with one register of AVX-512, two of
+//! AVX2, four of NEON, or an array. Plain loops over arrays everywhere would need no intrinsics, but the compiler's loop
+//! vectoriser then gathers numbers across the arrays instead of taking each as a register, several times slower.
+//!
+//! A body must be inlined all the way into the function that enables the instructions, because what is left out of line is
+//! compiled without them: hence `#[inline(always)]` everywhere, and traits with functions instead of closures. For the same
+//! reason the types of a level are named only by functions that have enabled it: it is what makes their intrinsics safe.
 
-#![expect(unsafe_code, reason = "a function that enables vector instructions may run only where they exist")]
+#![expect(unsafe_code, reason = "vector instructions, and the functions that enable them")]
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the level")]
 
 use std::ops::{Add, Div, Mul, Sub};
 
 use crate::Isa;
 
-/// Numbers in one [`Lanes`]: a register of AVX-512, two of AVX2, four of NEON.
+#[cfg(target_arch = "aarch64")]
+mod arm;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+/// Numbers in one [`Lanes`].
 pub(crate) const LANES: usize = 16;
-
-/// What a body needs to know at compile time of the instructions that it is compiled for.
-pub(crate) trait Level: Copy {
-    /// Whether a product and a sum are one instruction with one rounding; where not, `f32::mul_add` is a library call.
-    const FUSED: bool;
-    /// Whether there are 32 registers of 16 lanes, and not about a fourth of that.
-    const WIDE: bool;
-}
-
-/// What every processor of the architecture has.
-#[derive(Clone, Copy)]
-pub(crate) struct Baseline;
-
-impl Level for Baseline {
-    const FUSED: bool = false;
-    const WIDE: bool = false;
-}
-
-/// AVX2 with FMA, or NEON, which always has it.
-#[derive(Clone, Copy)]
-pub(crate) struct Fused;
-
-impl Level for Fused {
-    const FUSED: bool = true;
-    const WIDE: bool = false;
-}
-
-/// AVX-512.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-pub(crate) struct Wide;
-
-#[cfg(target_arch = "x86_64")]
-impl Level for Wide {
-    const FUSED: bool = true;
-    const WIDE: bool = true;
-}
 
 /// Something to compute, whatever the instructions.
 pub(crate) trait Body {
@@ -58,7 +30,7 @@ pub(crate) trait Body {
     type Output;
 
     /// Computes it. Implementations are `#[inline(always)]`.
-    fn run<L: Level>(self) -> Self::Output;
+    fn run<V: Lanes>(self) -> Self::Output;
 }
 
 /// Runs `body` with the instructions of `isa`.
@@ -72,121 +44,84 @@ pub(crate) fn run<B: Body>(isa: Isa, body: B) -> B::Output {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 | Isa::AvxVnni => {
-            // SAFETY: the level is available, and it includes AVX2, FMA and F16C.
-            unsafe { run_avx2(body) }
+            // SAFETY: the level is available, and it includes AVX2 and FMA.
+            unsafe { x86::run_avx2(body) }
         }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => {
             // SAFETY: the level is available, and it includes AVX-512 F, BW, VL and DQ.
-            unsafe { run_avx512(body) }
+            unsafe { x86::run_avx512(body) }
         }
-        // NEON belongs to every aarch64.
+        // Every aarch64 has NEON.
         #[cfg(target_arch = "aarch64")]
-        Isa::Dotprod | Isa::I8mm => body.run::<Fused>(),
-        _ => body.run::<Baseline>(),
+        Isa::Dotprod | Isa::I8mm => body.run::<arm::Neon>(),
+        _ => body.run::<portable::Portable>(),
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn run_avx2<B: Body>(body: B) -> B::Output {
-    body.run::<Fused>()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
-fn run_avx512<B: Body>(body: B) -> B::Output {
-    body.run::<Wide>()
-}
-
-/// Numbers that are computed with side by side.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Lanes(pub(crate) [f32; LANES]);
-
-impl Lanes {
-    /// All zero.
-    pub(crate) const ZERO: Self = Self([0.0; LANES]);
+/// [`LANES`] numbers that are computed with side by side.
+pub(crate) trait Lanes:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// Whether there are 32 registers of this size, and not some eight.
+    const WIDE: bool;
 
     /// The same number in each lane.
-    #[inline(always)]
-    pub(crate) fn splat(number: f32) -> Self {
-        Self([number; LANES])
-    }
+    fn splat(number: f32) -> Self;
 
     /// The first numbers of `numbers`, of which there are at least [`LANES`].
+    fn load(numbers: &[f32]) -> Self;
+
+    /// Writes to the first numbers of `numbers`, of which there are at least [`LANES`].
+    fn store(self, numbers: &mut [f32]);
+
+    /// `self * factor + addend`, with one rounding where that is one instruction.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+
+    /// The larger of each two; what is not a number in `self` stays so.
+    fn at_least(self, bound: Self) -> Self;
+
+    /// The smaller of each two; what is not a number in `self` stays so.
+    fn at_most(self, bound: Self) -> Self;
+
+    /// `value` in the lanes where `self` is below `bound`, and `otherwise` in the others.
+    fn where_below(self, bound: Self, value: Self, otherwise: Self) -> Self;
+
+    /// Adds the lowest bits of each lane of `exponents` to the exponent.
+    fn add_to_exponent(self, exponents: Self) -> Self;
+
+    /// Zero in each lane.
     #[inline(always)]
-    pub(crate) fn load(numbers: &[f32]) -> Self {
-        let mut lanes = [0.0; LANES];
-        lanes.copy_from_slice(&numbers[..LANES]);
-        Self(lanes)
+    fn zero() -> Self {
+        Self::splat(0.0)
     }
 
     /// The numbers of `numbers`, of which there are at most [`LANES`], and `fill` after them.
     #[inline(always)]
-    pub(crate) fn load_part(numbers: &[f32], fill: f32) -> Self {
+    fn load_part(numbers: &[f32], fill: f32) -> Self {
         let mut lanes = [fill; LANES];
         lanes[..numbers.len()].copy_from_slice(numbers);
-        Self(lanes)
-    }
-
-    /// Writes to the first numbers of `numbers`, of which there are at least [`LANES`].
-    #[inline(always)]
-    pub(crate) fn store(self, numbers: &mut [f32]) {
-        numbers[..LANES].copy_from_slice(&self.0);
+        Self::load(&lanes)
     }
 
     /// Writes as many lanes as `numbers` has room for, at most [`LANES`].
     #[inline(always)]
-    pub(crate) fn store_part(self, numbers: &mut [f32]) {
-        numbers.copy_from_slice(&self.0[..numbers.len()]);
+    fn store_part(self, numbers: &mut [f32]) {
+        numbers.copy_from_slice(&self.to_array()[..numbers.len()]);
     }
 
-    /// `self * factor + addend`, with one rounding where the level is [`Level::FUSED`].
+    /// The lanes in order.
     #[inline(always)]
-    pub(crate) fn mul_add<L: Level>(self, factor: Self, addend: Self) -> Self {
-        let mut sum = addend;
-        for i in 0..LANES {
-            sum.0[i] =
-                if L::FUSED { self.0[i].mul_add(factor.0[i], sum.0[i]) } else { self.0[i] * factor.0[i] + sum.0[i] };
-        }
-        sum
-    }
-
-    /// The larger of each two; what is not a number in `self` stays so.
-    #[inline(always)]
-    pub(crate) fn at_least(self, bound: Self) -> Self {
-        let mut larger = self;
-        for i in 0..LANES {
-            larger.0[i] = if bound.0[i] > self.0[i] { bound.0[i] } else { self.0[i] };
-        }
-        larger
-    }
-
-    /// The smaller of each two; what is not a number in `self` stays so.
-    #[inline(always)]
-    pub(crate) fn at_most(self, bound: Self) -> Self {
-        let mut smaller = self;
-        for i in 0..LANES {
-            smaller.0[i] = if bound.0[i] < self.0[i] { bound.0[i] } else { self.0[i] };
-        }
-        smaller
-    }
-
-    /// `value` in the lanes where `self` is below `bound`, and `otherwise` in the others.
-    #[inline(always)]
-    pub(crate) fn where_below(self, bound: Self, value: Self, otherwise: Self) -> Self {
-        let mut chosen = otherwise;
-        for i in 0..LANES {
-            chosen.0[i] = if self.0[i] < bound.0[i] { value.0[i] } else { otherwise.0[i] };
-        }
-        chosen
+    fn to_array(self) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes);
+        lanes
     }
 
     /// The sum of the lanes, in halves, so that the order is the same at every level.
     #[inline(always)]
-    pub(crate) fn sum(self) -> f32 {
-        let mut lanes = self.0;
+    fn sum(self) -> f32 {
+        let mut lanes = self.to_array();
         let mut half = LANES / 2;
         while half > 0 {
             for i in 0..half {
@@ -199,8 +134,8 @@ impl Lanes {
 
     /// The largest lane.
     #[inline(always)]
-    pub(crate) fn largest(self) -> f32 {
-        let mut lanes = self.0;
+    fn largest(self) -> f32 {
+        let mut lanes = self.to_array();
         let mut half = LANES / 2;
         while half > 0 {
             for i in 0..half {
@@ -212,49 +147,142 @@ impl Lanes {
     }
 }
 
-impl Add for Lanes {
+/// What one register of a level can do; the functions are those of [`Lanes`].
+trait Register: Copy {
+    /// Numbers in it.
+    const COUNT: usize;
+    /// [`Lanes::WIDE`].
+    const WIDE: bool;
+
+    fn splat(number: f32) -> Self;
+    fn load(numbers: &[f32]) -> Self;
+    fn store(self, numbers: &mut [f32]);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+    fn at_least(self, bound: Self) -> Self;
+    fn at_most(self, bound: Self) -> Self;
+    fn where_below(self, bound: Self, value: Self, otherwise: Self) -> Self;
+    fn add_to_exponent(self, exponents: Self) -> Self;
+}
+
+/// [`LANES`] numbers in `N` registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<R, const N: usize>([R; N]);
+
+impl<R: Register, const N: usize> Lanes for Group<R, N> {
+    const WIDE: bool = R::WIDE;
+
+    #[inline(always)]
+    fn splat(number: f32) -> Self {
+        const { assert!(R::COUNT * N == LANES) };
+        Self([R::splat(number); N])
+    }
+
+    #[inline(always)]
+    fn load(numbers: &[f32]) -> Self {
+        let numbers = &numbers[..LANES];
+        let mut registers = [R::splat(0.0); N];
+        for (i, register) in registers.iter_mut().enumerate() {
+            *register = R::load(&numbers[i * R::COUNT..]);
+        }
+        Self(registers)
+    }
+
+    #[inline(always)]
+    fn store(self, numbers: &mut [f32]) {
+        let numbers = &mut numbers[..LANES];
+        for (i, register) in self.0.into_iter().enumerate() {
+            register.store(&mut numbers[i * R::COUNT..]);
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(mut self, factor: Self, addend: Self) -> Self {
+        for i in 0..N {
+            self.0[i] = self.0[i].mul_add(factor.0[i], addend.0[i]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn at_least(mut self, bound: Self) -> Self {
+        for i in 0..N {
+            self.0[i] = self.0[i].at_least(bound.0[i]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn at_most(mut self, bound: Self) -> Self {
+        for i in 0..N {
+            self.0[i] = self.0[i].at_most(bound.0[i]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn where_below(mut self, bound: Self, value: Self, otherwise: Self) -> Self {
+        for i in 0..N {
+            self.0[i] = self.0[i].where_below(bound.0[i], value.0[i], otherwise.0[i]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn add_to_exponent(mut self, exponents: Self) -> Self {
+        for i in 0..N {
+            self.0[i] = self.0[i].add_to_exponent(exponents.0[i]);
+        }
+        self
+    }
+}
+
+impl<R: Register, const N: usize> Add for Group<R, N> {
     type Output = Self;
 
     #[inline(always)]
     fn add(mut self, other: Self) -> Self {
-        for i in 0..LANES {
-            self.0[i] += other.0[i];
+        for i in 0..N {
+            self.0[i] = self.0[i].add(other.0[i]);
         }
         self
     }
 }
 
-impl Sub for Lanes {
+impl<R: Register, const N: usize> Sub for Group<R, N> {
     type Output = Self;
 
     #[inline(always)]
     fn sub(mut self, other: Self) -> Self {
-        for i in 0..LANES {
-            self.0[i] -= other.0[i];
+        for i in 0..N {
+            self.0[i] = self.0[i].sub(other.0[i]);
         }
         self
     }
 }
 
-impl Mul for Lanes {
+impl<R: Register, const N: usize> Mul for Group<R, N> {
     type Output = Self;
 
     #[inline(always)]
     fn mul(mut self, other: Self) -> Self {
-        for i in 0..LANES {
-            self.0[i] *= other.0[i];
+        for i in 0..N {
+            self.0[i] = self.0[i].mul(other.0[i]);
         }
         self
     }
 }
 
-impl Div for Lanes {
+impl<R: Register, const N: usize> Div for Group<R, N> {
     type Output = Self;
 
     #[inline(always)]
     fn div(mut self, other: Self) -> Self {
-        for i in 0..LANES {
-            self.0[i] /= other.0[i];
+        for i in 0..N {
+            self.0[i] = self.0[i].div(other.0[i]);
         }
         self
     }

@@ -8,7 +8,7 @@
 
 use crate::{
     Isa,
-    lanes::{Body, LANES, Lanes, Level, run},
+    lanes::{Body, LANES, Lanes, run},
 };
 
 /// How many vectors are summed side by side, so that one sum need not wait for the last.
@@ -91,107 +91,107 @@ impl Norm<'_> {
 
     /// What to subtract from each number of `row` and what to multiply it with then.
     #[inline(always)]
-    pub(crate) fn statistics<L: Level>(&self, row: &[f32]) -> (f32, f32) {
+    pub(crate) fn statistics<V: Lanes>(&self, row: &[f32]) -> (f32, f32) {
         let width = row.len() as f32;
         let mean = match self.kind {
-            NormKind::Layer => sum(row) / width,
+            NormKind::Layer => sum::<V>(row) / width,
             NormKind::RootMeanSquare => 0.0,
         };
-        let variance = sum_of_squares::<L>(row, mean) / width;
+        let variance = sum_of_squares::<V>(row, mean) / width;
         (mean, 1.0 / (variance + self.epsilon).sqrt())
     }
 
     /// Normalises one row in place, which is as wide as the weight.
     #[inline(always)]
-    pub(crate) fn row_in_place<L: Level>(&self, row: &mut [f32]) {
-        let (mean, scale) = self.statistics::<L>(row);
-        let (mean, scale) = (Lanes::splat(mean), Lanes::splat(scale));
+    pub(crate) fn row_in_place<V: Lanes>(&self, row: &mut [f32]) {
+        let (mean, scale) = self.statistics::<V>(row);
+        let (mean, scale) = (V::splat(mean), V::splat(scale));
         let (whole, rest) = row.as_chunks_mut::<LANES>();
         for (i, chunk) in whole.iter_mut().enumerate() {
-            *chunk = self.columns::<L>(i * LANES, (Lanes(*chunk) - mean) * scale).0;
+            self.columns::<V>(i * LANES, (V::load(chunk) - mean) * scale).store(chunk);
         }
         if !rest.is_empty() {
-            let numbers = (Lanes::load_part(rest, 0.0) - mean) * scale;
-            self.last_columns::<L>(whole.len() * LANES, numbers).store_part(rest);
+            let numbers = (V::load_part(rest, 0.0) - mean) * scale;
+            self.last_columns::<V>(whole.len() * LANES, numbers).store_part(rest);
         }
     }
 
     /// Writes the normalised row to `output`; both are as wide as the weight.
     #[inline(always)]
-    fn row<L: Level>(&self, row: &[f32], output: &mut [f32]) {
-        let (mean, scale) = self.statistics::<L>(row);
-        let (mean, scale) = (Lanes::splat(mean), Lanes::splat(scale));
+    fn row<V: Lanes>(&self, row: &[f32], output: &mut [f32]) {
+        let (mean, scale) = self.statistics::<V>(row);
+        let (mean, scale) = (V::splat(mean), V::splat(scale));
         let (whole, rest) = row.as_chunks::<LANES>();
         let (whole_output, rest_output) = output.as_chunks_mut::<LANES>();
         for (i, (chunk, output)) in whole.iter().zip(whole_output).enumerate() {
-            *output = self.columns::<L>(i * LANES, (Lanes(*chunk) - mean) * scale).0;
+            self.columns::<V>(i * LANES, (V::load(chunk) - mean) * scale).store(output);
         }
         if !rest.is_empty() {
-            let numbers = (Lanes::load_part(rest, 0.0) - mean) * scale;
-            self.last_columns::<L>(whole.len() * LANES, numbers).store_part(rest_output);
+            let numbers = (V::load_part(rest, 0.0) - mean) * scale;
+            self.last_columns::<V>(whole.len() * LANES, numbers).store_part(rest_output);
         }
     }
 
     /// Weight and bias of the columns from `column`, of which there are at least [`LANES`].
     #[inline(always)]
-    fn columns<L: Level>(&self, column: usize, numbers: Lanes) -> Lanes {
-        let weight = Lanes::load(&self.weight[column..]);
+    fn columns<V: Lanes>(&self, column: usize, numbers: V) -> V {
+        let weight = V::load(&self.weight[column..]);
         match self.bias {
-            Some(bias) => numbers.mul_add::<L>(weight, Lanes::load(&bias[column..])),
+            Some(bias) => numbers.mul_add(weight, V::load(&bias[column..])),
             None => numbers * weight,
         }
     }
 
     /// Weight and bias of the columns from `column`, of which there are fewer than [`LANES`].
     #[inline(always)]
-    fn last_columns<L: Level>(&self, column: usize, numbers: Lanes) -> Lanes {
-        let weight = Lanes::load_part(&self.weight[column..], 0.0);
+    fn last_columns<V: Lanes>(&self, column: usize, numbers: V) -> V {
+        let weight = V::load_part(&self.weight[column..], 0.0);
         match self.bias {
-            Some(bias) => numbers.mul_add::<L>(weight, Lanes::load_part(&bias[column..], 0.0)),
+            Some(bias) => numbers.mul_add(weight, V::load_part(&bias[column..], 0.0)),
             None => numbers * weight,
         }
     }
 }
 
 #[inline(always)]
-fn sum(row: &[f32]) -> f32 {
-    let mut sums = [Lanes::ZERO; SUMS];
+fn sum<V: Lanes>(row: &[f32]) -> f32 {
+    let mut sums = [V::zero(); SUMS];
     let (blocks, rest) = row.as_chunks::<{ SUMS * LANES }>();
     for block in blocks {
         for (sum, chunk) in sums.iter_mut().zip(block.as_chunks::<LANES>().0) {
-            *sum = *sum + Lanes(*chunk);
+            *sum = *sum + V::load(chunk);
         }
     }
     let (chunks, rest) = rest.as_chunks::<LANES>();
     for (sum, chunk) in sums.iter_mut().zip(chunks) {
-        *sum = *sum + Lanes(*chunk);
+        *sum = *sum + V::load(chunk);
     }
     if !rest.is_empty() {
-        sums[SUMS - 1] = sums[SUMS - 1] + Lanes::load_part(rest, 0.0);
+        sums[SUMS - 1] = sums[SUMS - 1] + V::load_part(rest, 0.0);
     }
     ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
 }
 
 /// The sum of the squares of the differences from `mean`.
 #[inline(always)]
-fn sum_of_squares<L: Level>(row: &[f32], mean: f32) -> f32 {
-    let center = Lanes::splat(mean);
-    let mut sums = [Lanes::ZERO; SUMS];
+fn sum_of_squares<V: Lanes>(row: &[f32], mean: f32) -> f32 {
+    let center = V::splat(mean);
+    let mut sums = [V::zero(); SUMS];
     let (blocks, rest) = row.as_chunks::<{ SUMS * LANES }>();
     for block in blocks {
         for (sum, chunk) in sums.iter_mut().zip(block.as_chunks::<LANES>().0) {
-            let difference = Lanes(*chunk) - center;
-            *sum = difference.mul_add::<L>(difference, *sum);
+            let difference = V::load(chunk) - center;
+            *sum = difference.mul_add(difference, *sum);
         }
     }
     let (chunks, rest) = rest.as_chunks::<LANES>();
     for (sum, chunk) in sums.iter_mut().zip(chunks) {
-        let difference = Lanes(*chunk) - center;
-        *sum = difference.mul_add::<L>(difference, *sum);
+        let difference = V::load(chunk) - center;
+        *sum = difference.mul_add(difference, *sum);
     }
     if !rest.is_empty() {
-        let difference = Lanes::load_part(rest, mean) - center;
-        sums[SUMS - 1] = difference.mul_add::<L>(difference, sums[SUMS - 1]);
+        let difference = V::load_part(rest, mean) - center;
+        sums[SUMS - 1] = difference.mul_add(difference, sums[SUMS - 1]);
     }
     ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
 }
@@ -213,10 +213,10 @@ impl Body for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Level>(self) {
+    fn run<V: Lanes>(self) {
         let width = self.norm.weight.len();
         for (row, output) in self.input.chunks_exact(width).zip(self.output.chunks_exact_mut(width)) {
-            self.norm.row::<L>(row, output);
+            self.norm.row::<V>(row, output);
         }
     }
 }
@@ -230,9 +230,9 @@ impl Body for ApplyInPlace<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Level>(self) {
+    fn run<V: Lanes>(self) {
         for row in self.rows.chunks_exact_mut(self.norm.weight.len()) {
-            self.norm.row_in_place::<L>(row);
+            self.norm.row_in_place::<V>(row);
         }
     }
 }
@@ -247,11 +247,11 @@ impl Body for AddAndApplyInPlace<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Level>(self) {
+    fn run<V: Lanes>(self) {
         let width = self.norm.weight.len();
         for (row, addend) in self.rows.chunks_exact_mut(width).zip(self.addend.chunks_exact(width)) {
             add(row, addend);
-            self.norm.row_in_place::<L>(row);
+            self.norm.row_in_place::<V>(row);
         }
     }
 }
@@ -267,12 +267,12 @@ impl Body for AddAndApply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Level>(self) {
+    fn run<V: Lanes>(self) {
         let width = self.norm.weight.len();
         let rows = self.residual.chunks_exact_mut(width).zip(self.addend.chunks_exact(width));
         for ((row, addend), output) in rows.zip(self.output.chunks_exact_mut(width)) {
             add(row, addend);
-            self.norm.row::<L>(row, output);
+            self.norm.row::<V>(row, output);
         }
     }
 }

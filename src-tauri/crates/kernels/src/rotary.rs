@@ -7,7 +7,7 @@
 
 use crate::{
     Isa,
-    lanes::{Body, LANES, Lanes, Level, run},
+    lanes::{Body, LANES, Lanes, run},
     norm::Norm,
 };
 
@@ -71,7 +71,7 @@ impl Body for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Level>(self) {
+    fn run<V: Lanes>(self) {
         let Heads { stride, column, count, width } = self.heads;
         let half = width / 2;
         for (row, &position) in self.rows.chunks_exact_mut(stride).zip(self.positions) {
@@ -80,9 +80,9 @@ impl Body for Apply<'_> {
             let sines = &self.rotary.angles.sines[first..first + half];
             for head in row[column..column + count * width].chunks_exact_mut(width) {
                 if let Some(norm) = &self.rotary.norm {
-                    norm.row_in_place::<L>(head);
+                    norm.row_in_place::<V>(head);
                 }
-                turn::<L>(head, cosines, sines);
+                turn::<V>(head, cosines, sines);
             }
         }
     }
@@ -90,23 +90,23 @@ impl Body for Apply<'_> {
 
 /// Turns each pair of numbers, one from each half of the head.
 #[inline(always)]
-fn turn<L: Level>(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
+fn turn<V: Lanes>(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
     let (left, right) = head.split_at_mut(cosines.len());
     let (left, left_rest) = left.as_chunks_mut::<LANES>();
     let (right, right_rest) = right.as_chunks_mut::<LANES>();
     let (cosines, cosines_rest) = cosines.as_chunks::<LANES>();
     let (sines, sines_rest) = sines.as_chunks::<LANES>();
     for (((x, y), cosine), sine) in left.iter_mut().zip(right).zip(cosines).zip(sines) {
-        let (turned_x, turned_y) = turn_lanes::<L>(Lanes(*x), Lanes(*y), Lanes(*cosine), Lanes(*sine));
-        *x = turned_x.0;
-        *y = turned_y.0;
+        let (turned_x, turned_y) = turn_lanes(V::load(x), V::load(y), V::load(cosine), V::load(sine));
+        turned_x.store(x);
+        turned_y.store(y);
     }
     if !left_rest.is_empty() {
-        let (x, y) = turn_lanes::<L>(
-            Lanes::load_part(left_rest, 0.0),
-            Lanes::load_part(right_rest, 0.0),
-            Lanes::load_part(cosines_rest, 0.0),
-            Lanes::load_part(sines_rest, 0.0),
+        let (x, y) = turn_lanes(
+            V::load_part(left_rest, 0.0),
+            V::load_part(right_rest, 0.0),
+            V::load_part(cosines_rest, 0.0),
+            V::load_part(sines_rest, 0.0),
         );
         x.store_part(left_rest);
         y.store_part(right_rest);
@@ -114,8 +114,8 @@ fn turn<L: Level>(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
 }
 
 #[inline(always)]
-fn turn_lanes<L: Level>(x: Lanes, y: Lanes, cosine: Lanes, sine: Lanes) -> (Lanes, Lanes) {
-    (x.mul_add::<L>(cosine, Lanes::ZERO - y * sine), y.mul_add::<L>(cosine, x * sine))
+fn turn_lanes<V: Lanes>(x: V, y: V, cosine: V, sine: V) -> (V, V) {
+    (x.mul_add(cosine, V::zero() - y * sine), y.mul_add(cosine, x * sine))
 }
 
 #[cfg(test)]

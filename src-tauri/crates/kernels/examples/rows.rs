@@ -6,14 +6,16 @@
 
 #![expect(unsafe_code, reason = "the time of a thread is a call of the C library")]
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Instant};
 
 use embedbar_kernels::{
     Isa,
     attention::{Attention, Columns, ColumnsMut, Plan, Scratch, Shape},
+    cores::compute_threads,
     elementwise::{Activation, exp, softmax},
     norm::{Norm, NormKind},
     rotary::{Angles, Heads, Rotary},
+    team::{Options, Team},
 };
 
 /// Seconds that this thread has run.
@@ -147,7 +149,27 @@ fn attention(isa: Isa) {
     }
 }
 
+/// How long a job that does nothing takes by the clock on the wall, if the threads are awake: the shortest of many.
+fn teams() {
+    println!("{} threads would compute fastest here", compute_threads());
+    for threads in [1, 2] {
+        let team = Team::new(threads, Options::default());
+        let time_of_job = || {
+            let start = Instant::now();
+            team.for_each(black_box(threads), &|item, _| {
+                black_box(item);
+            });
+            start.elapsed().as_secs_f64()
+        };
+        let mut times: Vec<f64> = (0..20_000).map(|_| time_of_job()).collect();
+        times.sort_unstable_by(f64::total_cmp);
+        let [low, middle, high] = [0.1, 0.5, 0.9].map(|part| times[(times.len() as f64 * part) as usize] * 1e9);
+        println!("  empty job on {threads} threads: {low:.0} ns, median {middle:.0} ns, nine of ten {high:.0} ns");
+    }
+}
+
 fn main() {
+    teams();
     for isa in Isa::available().collect::<Vec<_>>().into_iter().rev() {
         println!("{}", isa.name());
         elementwise(isa);

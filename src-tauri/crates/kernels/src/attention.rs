@@ -16,6 +16,7 @@ use crate::{
     arena::Buffer,
     elementwise::exp2,
     lanes::{Body, LANES, Lanes, run},
+    team::Team,
 };
 
 /// Keys whose scores exist at a time.
@@ -199,6 +200,19 @@ impl<'a> Attention<'a> {
         for item in 0..self.items() {
             self.run(isa, item, output, scratch);
         }
+    }
+
+    /// Computes all items on the threads of `team`, which has as many threads as there are `scratches` at most.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer scratches than threads, or the columns of the output do not lie within its rows.
+    pub fn run_on(&self, isa: Isa, team: &Team, output: &mut ColumnsMut, scratches: &mut [Scratch]) {
+        let output = self.shared(output);
+        team.for_each_with(scratches, self.items(), |item, scratch| {
+            // SAFETY: the output is borrowed, and the team hands out each item once.
+            unsafe { self.run_shared(isa, item, &output, scratch) }
+        });
     }
 
     fn shared<'b>(&self, output: &'b mut ColumnsMut) -> SharedOutput<'b> {
@@ -529,6 +543,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::team::Options;
 
     /// One query head of one text, in F64 and with all scores at once.
     fn naive(shape: &Shape, [queries, keys, values]: [&[f32]; 3], text: Range<usize>, head: usize) -> Vec<Vec<f64>> {
@@ -648,6 +663,50 @@ mod tests {
             seed in 0_u32..1000,
         ) {
             check(shape, &lengths, magnitude, seed);
+        }
+    }
+
+    #[test]
+    fn a_team_computes_what_one_thread_does() {
+        let shape = Shape { heads: 4, groups: 2, width: 32, causal: true, scale: 0.2 };
+        let offsets = [0, 100, 100, 117, 400];
+        let (queries, keys, values) = (numbers(400 * 128, 1), numbers(400 * 64, 2), numbers(400 * 64, 3));
+        let columns = |rows, stride| Columns { rows, stride, column: 0 };
+        let mut plan = Plan::new();
+        plan.prepare(&shape, &offsets);
+        let attention = Attention::new(&plan, shape, columns(&queries, 128), columns(&keys, 64), columns(&values, 64));
+        let team = Team::new(3, Options::default());
+        let mut scratches = [Scratch::new(), Scratch::new(), Scratch::new()];
+        for isa in Isa::available() {
+            let mut alone = vec![0.0; 400 * 128];
+            let mut output = ColumnsMut { rows: &mut alone, stride: 128, column: 0 };
+            attention.run_all(isa, &mut output, &mut scratches[0]);
+            for _ in 0..20 {
+                let mut together = vec![0.0; 400 * 128];
+                let mut output = ColumnsMut { rows: &mut together, stride: 128, column: 0 };
+                attention.run_on(isa, &team, &mut output, &mut scratches);
+                assert_eq!(alone, together);
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_gives_the_same_in_any_batch() {
+        let shape = Shape { heads: 2, groups: 2, width: 32, causal: false, scale: 0.2 };
+        let rows = numbers(150 * 192, 1);
+        let mut scratch = Scratch::new();
+        let mut compute = |isa, first: usize, offsets: &[usize]| {
+            let mut plan = Plan::new();
+            plan.prepare(&shape, offsets);
+            let columns = |column| Columns { rows: &rows[first * 192..], stride: 192, column };
+            let mut output = vec![0.0; offsets[offsets.len() - 1] * 64];
+            let attention = Attention::new(&plan, shape, columns(0), columns(64), columns(128));
+            attention.run_all(isa, &mut ColumnsMut { rows: &mut output, stride: 64, column: 0 }, &mut scratch);
+            output
+        };
+        for isa in Isa::available() {
+            let together = compute(isa, 0, &[0, 13, 90, 150]);
+            assert_eq!(together[13 * 64..90 * 64], compute(isa, 13, &[0, 77]));
         }
     }
 

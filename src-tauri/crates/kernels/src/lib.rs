@@ -7,10 +7,12 @@
 
 pub mod arena;
 pub mod attention;
+pub mod cores;
 pub mod elementwise;
 mod isa;
 mod lanes;
 pub mod norm;
 pub mod rotary;
+pub mod team;
 
 pub use isa::Isa;

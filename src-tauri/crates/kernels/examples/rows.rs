@@ -2,7 +2,7 @@
 //!
 //! Prints the time of the thread that a tenth of the calls keep to, not that of the clock on the wall, so that other work on
 //! the machine disturbs little.
-//! `cargo run --release -p embedbar-kernels --example rows`
+//! `cargo run --release -p embedbar-kernels --example rows [part of a level's name]`
 
 #![expect(unsafe_code, reason = "the time of a thread is a call of the C library")]
 
@@ -170,7 +170,8 @@ fn teams() {
 
 fn main() {
     teams();
-    for isa in Isa::available().collect::<Vec<_>>().into_iter().rev() {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for isa in Isa::ALL.into_iter().rev().filter(|isa| isa.is_available() && isa.name().contains(&wanted)) {
         println!("{}", isa.name());
         elementwise(isa);
         norms(isa);

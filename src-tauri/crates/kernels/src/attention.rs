@@ -15,7 +15,7 @@ use crate::{
     Isa,
     arena::Buffer,
     elementwise::exp2,
-    lanes::{Body, LANES, Lanes, run},
+    lanes::{Body, LANES, Lanes, run, transpose},
     team::Team,
 };
 
@@ -323,6 +323,8 @@ struct Memory<'a, const V: usize> {
     scores: &'a mut [Vectors<V>],
     /// `[V * LANES][width]`: the weighted sums of values so far.
     sums: &'a mut [f32],
+    /// `[BLOCK][C]`: some columns of the values of a block.
+    values: &'a mut [[f32; LANES]],
 }
 
 /// The softmax of the queries of a panel so far.
@@ -339,15 +341,17 @@ impl Panel<'_, '_> {
         self.queries = left.min(V * LANES);
         let Shape { heads, groups, width, causal, .. } = self.attention.shape;
         let lanes = V * LANES;
-        let memory = scratch.numbers.numbers_mut((2 * width + BLOCK) * lanes);
+        let memory = scratch.numbers.numbers_mut((2 * width + BLOCK) * lanes + BLOCK * C * LANES);
         let (queries, memory) = memory.split_at_mut(width * lanes);
-        let (scores, sums) = memory.split_at_mut(BLOCK * lanes);
+        let (scores, memory) = memory.split_at_mut(BLOCK * lanes);
+        let (sums, values) = memory.split_at_mut(width * lanes);
         let mut memory = Memory::<V> {
             queries: queries.as_chunks_mut().0.as_chunks_mut().0,
             scores: scores.as_chunks_mut().0.as_chunks_mut().0,
             sums,
+            values: values.as_chunks_mut().0,
         };
-        self.transpose_queries(memory.queries);
+        self.transpose_queries::<L, V>(memory.queries);
         let group_column = self.head / (heads / groups) * width;
         let mut softmax = Softmax { largest: [L::splat(LOWEST); V], sum: [L::zero(); V] };
         let seen = if causal { self.first + self.queries } else { self.text.end };
@@ -355,39 +359,37 @@ impl Panel<'_, '_> {
             let keys = start..seen.min(start + BLOCK);
             let largest = self.score::<L, V, T>(&mut memory, &keys, group_column);
             let shrink = softmax.add(&mut memory.scores[..keys.len()], largest);
-            for query in (0..self.queries).step_by(T) {
-                let end = if causal { keys.end.min(self.first + query + T) } else { keys.end };
-                if end <= keys.start {
-                    continue;
-                }
-                let tile = Tile { keys: keys.start..end, query, is_first: start == self.text.start };
-                let mut column = 0;
-                while column + C * LANES <= width {
-                    self.weigh::<L, V, T, C>(&mut memory, &shrink, &tile, [group_column, column]);
-                    column += C * LANES;
-                }
-                if column < width {
-                    self.weigh::<L, V, T, 1>(&mut memory, &shrink, &tile, [group_column, column]);
-                }
+            let block = Block { keys, is_first: start == self.text.start, shrink };
+            let mut column = 0;
+            while column + C * LANES <= width {
+                self.weigh::<L, V, T, C>(&mut memory, &block, [group_column, column]);
+                column += C * LANES;
+            }
+            if column < width {
+                self.weigh::<L, V, T, 1>(&mut memory, &block, [group_column, column]);
             }
         }
         self.finish(memory.sums, &softmax.sum);
     }
 
+    /// Writes number i of each query, times the scale, to vectors i.
     #[inline(always)]
-    fn transpose_queries<const V: usize>(&self, transposed: &mut [Vectors<V>]) {
+    fn transpose_queries<L: Lanes, const V: usize>(&self, transposed: &mut [Vectors<V>]) {
         let width = transposed.len();
         // The exponentials are powers of 2.
-        let scale = self.attention.shape.scale * std::f32::consts::LOG2_E;
-        for lane in 0..V * LANES {
-            if lane < self.queries {
-                let query = self.attention.queries.row(self.first + lane, self.head * width, width);
-                for (vectors, number) in transposed.iter_mut().zip(query) {
-                    vectors[lane / LANES][lane % LANES] = number * scale;
+        let scale = L::splat(self.attention.shape.scale * std::f32::consts::LOG2_E);
+        for (i, transposed) in transposed.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            for v in 0..V {
+                let mut square = [L::zero(); LANES];
+                for (lane, numbers) in square.iter_mut().enumerate() {
+                    let query = v * LANES + lane;
+                    if query < self.queries {
+                        let column = self.head * width + i * LANES;
+                        *numbers = L::load(self.attention.queries.row(self.first + query, column, LANES)) * scale;
+                    }
                 }
-            } else {
-                for vectors in &mut *transposed {
-                    vectors[lane / LANES][lane % LANES] = 0.0;
+                for (transposed, numbers) in transposed.iter_mut().zip(transpose(square)) {
+                    numbers.store(&mut transposed[v]);
                 }
             }
         }
@@ -437,39 +439,49 @@ impl Panel<'_, '_> {
         }
     }
 
-    /// Adds the weighted values of a tile of queries, after shrinking what was added before.
+    /// Adds `C` vectors of columns of the weighted values of a block, after shrinking what was added before.
     #[inline(always)]
     fn weigh<L: Lanes, const V: usize, const T: usize, const C: usize>(
         &self,
         memory: &mut Memory<V>,
-        shrink: &Vectors<V>,
-        tile: &Tile,
+        block: &Block<V>,
         [group_column, column]: [usize; 2],
     ) {
-        let width = self.attention.shape.width;
-        let query = tile.query;
-        let mut sums = [[L::zero(); C]; T];
-        if !tile.is_first {
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let shrink = L::splat(shrink.as_flattened()[query + t]);
-                for (c, sum) in sums.iter_mut().enumerate() {
-                    *sum = L::load(&memory.sums[(query + t) * width + column + c * LANES..]) * shrink;
-                }
+        let Shape { width, causal, .. } = self.attention.shape;
+        // Read once per tile, and in a merged buffer often a multiple of 4096 bytes apart, where few of them would stay in
+        // the nearest cache.
+        let (values, _) = memory.values.as_chunks_mut::<C>();
+        for (key, values) in block.keys.clone().zip(&mut *values) {
+            let row = self.attention.values.row(key, group_column + column, C * LANES);
+            for (c, values) in values.iter_mut().enumerate() {
+                L::load(&row[c * LANES..]).store(values);
             }
         }
-        for (key, weights) in tile.keys.clone().zip(&*memory.scores) {
-            let weights = &weights.as_flattened()[query..][..T];
-            let values = self.attention.values.row(key, group_column + column, C * LANES);
-            for t in 0..T {
-                let weight = L::splat(weights[t]);
-                for c in 0..C {
-                    sums[t][c] = weight.mul_add(L::load(&values[c * LANES..]), sums[t][c]);
+        for query in (0..self.queries).step_by(T) {
+            let end = if causal { block.keys.end.min(self.first + query + T) } else { block.keys.end };
+            let seen = end.saturating_sub(block.keys.start);
+            let mut sums = [[L::zero(); C]; T];
+            if !block.is_first {
+                for (t, sums) in sums.iter_mut().enumerate() {
+                    let shrink = L::splat(block.shrink.as_flattened()[query + t]);
+                    for (c, sum) in sums.iter_mut().enumerate() {
+                        *sum = L::load(&memory.sums[(query + t) * width + column + c * LANES..]) * shrink;
+                    }
                 }
             }
-        }
-        for (t, sums) in sums.iter().enumerate() {
-            for (c, sum) in sums.iter().enumerate() {
-                sum.store(&mut memory.sums[(query + t) * width + column + c * LANES..]);
+            for (values, weights) in values[..seen].iter().zip(&*memory.scores) {
+                let weights = &weights.as_flattened()[query..][..T];
+                for t in 0..T {
+                    let weight = L::splat(weights[t]);
+                    for c in 0..C {
+                        sums[t][c] = weight.mul_add(L::load(&values[c]), sums[t][c]);
+                    }
+                }
+            }
+            for (t, sums) in sums.iter().enumerate() {
+                for (c, sum) in sums.iter().enumerate() {
+                    sum.store(&mut memory.sums[(query + t) * width + column + c * LANES..]);
+                }
             }
         }
     }
@@ -489,12 +501,13 @@ impl Panel<'_, '_> {
     }
 }
 
-/// Queries of a panel from `query` on, and the keys of a block that they see.
-struct Tile {
+/// Keys whose exponentials are there, to be added to the sums.
+struct Block<const V: usize> {
     keys: Range<usize>,
-    query: usize,
     /// Whether nothing was added before.
     is_first: bool,
+    /// What to multiply what was added before with.
+    shrink: Vectors<V>,
 }
 
 /// The products of `T` keys with the queries of a panel.

@@ -90,6 +90,10 @@ pub(crate) trait Lanes:
     /// Adds the lowest bits of each lane of `exponents` to the exponent.
     fn add_to_exponent(self, exponents: Self) -> Self;
 
+    /// The lanes of the two in turn: a lane of `self`, the same of `other`, the next of `self`; first the lower halves of
+    /// both and then the upper halves.
+    fn interleave(self, other: Self) -> [Self; 2];
+
     /// Zero in each lane.
     #[inline(always)]
     fn zero() -> Self {
@@ -147,6 +151,20 @@ pub(crate) trait Lanes:
     }
 }
 
+/// Lane j of vector i for lane i of vector j.
+#[inline(always)]
+pub(crate) fn transpose<V: Lanes>(mut square: [V; LANES]) -> [V; LANES] {
+    // Each round moves the highest bit of a number's vector to the lowest bit of its lane.
+    for _ in 0..LANES.ilog2() {
+        let mut next = square;
+        for i in 0..LANES / 2 {
+            [next[2 * i], next[2 * i + 1]] = square[i].interleave(square[i + LANES / 2]);
+        }
+        square = next;
+    }
+    square
+}
+
 /// What one register of a level can do; the functions are those of [`Lanes`].
 trait Register: Copy {
     /// Numbers in it.
@@ -166,6 +184,7 @@ trait Register: Copy {
     fn at_most(self, bound: Self) -> Self;
     fn where_below(self, bound: Self, value: Self, otherwise: Self) -> Self;
     fn add_to_exponent(self, exponents: Self) -> Self;
+    fn interleave(self, other: Self) -> [Self; 2];
 }
 
 /// [`LANES`] numbers in `N` registers.
@@ -238,6 +257,17 @@ impl<R: Register, const N: usize> Lanes for Group<R, N> {
         }
         self
     }
+
+    #[inline(always)]
+    fn interleave(self, other: Self) -> [Self; 2] {
+        let mut result = [self; 2];
+        for i in 0..N {
+            let [low, high] = self.0[i].interleave(other.0[i]);
+            result[2 * i / N].0[2 * i % N] = low;
+            result[(2 * i + 1) / N].0[(2 * i + 1) % N] = high;
+        }
+        result
+    }
 }
 
 impl<R: Register, const N: usize> Add for Group<R, N> {
@@ -285,5 +315,76 @@ impl<R: Register, const N: usize> Div for Group<R, N> {
             self.0[i] = self.0[i].div(other.0[i]);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::float_cmp, reason = "whole numbers")]
+
+    use super::*;
+
+    struct Transpose<'a>(&'a mut [[f32; LANES]; LANES]);
+
+    impl Body for Transpose<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<V: Lanes>(self) {
+            let mut square = [V::zero(); LANES];
+            for (vector, row) in square.iter_mut().zip(&*self.0) {
+                *vector = V::load(row);
+            }
+            for (vector, row) in transpose(square).into_iter().zip(self.0) {
+                vector.store(row);
+            }
+        }
+    }
+
+    #[test]
+    fn squares_are_transposed() {
+        for isa in Isa::available() {
+            let mut square = std::array::from_fn(|i| std::array::from_fn(|j| (100 * i + j) as f32));
+            run(isa, Transpose(&mut square));
+            for (i, row) in square.iter().enumerate() {
+                assert_eq!(*row, std::array::from_fn(|j| (100 * j + i) as f32), "{isa:?}");
+            }
+        }
+    }
+
+    struct Reduce(Vec<f32>);
+
+    impl Body for Reduce {
+        type Output = (f32, f32, Vec<f32>);
+
+        #[inline(always)]
+        fn run<V: Lanes>(self) -> Self::Output {
+            let lanes = V::load_part(&self.0, -5.0);
+            let mut part = vec![0.0; self.0.len()];
+            lanes.store_part(&mut part);
+            (lanes.sum(), lanes.largest(), part)
+        }
+    }
+
+    #[test]
+    fn parts_are_filled_up_and_reduced() {
+        for isa in Isa::available() {
+            for count in 0..=LANES {
+                let numbers: Vec<f32> = (0..count).map(|i| (7 * i % 16) as f32 - 3.0).collect();
+                let (sum, largest, part) = run(isa, Reduce(numbers.clone()));
+                let missing = (LANES - count) as f32;
+                assert_eq!(sum, numbers.iter().sum::<f32>() - 5.0 * missing);
+                let fill = if count < LANES { -5.0 } else { f32::MIN };
+                assert_eq!(largest, numbers.iter().copied().fold(fill, f32::max));
+                assert_eq!(part, numbers);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "on a processor without it")]
+    fn a_level_of_another_processor_is_refused() {
+        let missing = Isa::ALL.into_iter().find(|isa| !isa.is_available()).expect("no processor has all");
+        run(missing, Reduce(Vec::new()));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddq_u32, vbslq_f32, vcltq_f32, vdivq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32,
-    vminq_f32, vmulq_f32, vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32, vsubq_f32,
+    vminq_f32, vmulq_f32, vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32, vsubq_f32, vzip1q_f32,
+    vzip2q_f32,
 };
 
 use super::{Group, Register};
@@ -89,5 +90,11 @@ impl Register for float32x4_t {
             let exponents = vshlq_n_u32::<23>(vreinterpretq_u32_f32(exponents));
             vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(self), exponents))
         }
+    }
+
+    #[inline(always)]
+    fn interleave(self, other: Self) -> [Self; 2] {
+        // SAFETY: every aarch64 has the instructions.
+        unsafe { [vzip1q_f32(self, other), vzip2q_f32(self, other)] }
     }
 }

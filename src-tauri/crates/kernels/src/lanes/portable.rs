@@ -98,4 +98,14 @@ impl Register for [f32; LANES] {
         }
         self
     }
+
+    #[inline(always)]
+    fn interleave(self, other: Self) -> [Self; 2] {
+        let mut result = [self; 2];
+        for i in 0..LANES {
+            result[2 * i / LANES][2 * i % LANES] = self[i];
+            result[2 * i / LANES][2 * i % LANES + 1] = other[i];
+        }
+        result
+    }
 }

@@ -89,3 +89,45 @@ impl<T: Pod> Default for Buffer<T> {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_aligned_and_keep_what_was_written() {
+        let mut buffer = Buffer::<f32>::new();
+        assert_eq!(buffer.capacity(), 0);
+        assert!(buffer.rows_mut(0, 5).is_empty());
+        for rows in [1, 7, 3, 100] {
+            let numbers = buffer.rows_mut(rows, 5);
+            assert_eq!(numbers.len(), rows * 5);
+            assert_eq!(numbers.as_ptr() as usize % 64, 0);
+            numbers.fill(rows as f32);
+            assert_eq!(buffer.rows(rows, 5), vec![rows as f32; rows * 5]);
+        }
+        let mut bytes = Buffer::<i8>::new();
+        assert_eq!(bytes.rows_mut(3, 65).as_ptr() as usize % 64, 0);
+        assert_eq!(bytes.rows(3, 65), [0; 195]);
+        assert_eq!(bytes.capacity(), 256);
+    }
+
+    #[test]
+    fn it_grows_when_more_is_asked_for_and_shrinks_only_when_told() {
+        let mut buffer = Buffer::<f32>::new();
+        buffer.rows_mut(10, 16).fill(1.0);
+        buffer.rows_mut(1, 16);
+        assert_eq!(buffer.capacity(), 160);
+        // What it had stays, and what is new is zero.
+        assert_eq!(buffer.rows_mut(11, 16)[144..], [[1.0; 16], [0.0; 16]].concat());
+        buffer.shrink_to(17);
+        assert_eq!(buffer.capacity(), 32);
+        assert_eq!(buffer.rows(2, 16), [1.0; 32]);
+    }
+
+    #[test]
+    #[should_panic(expected = "fit in memory")]
+    fn more_than_there_can_be_is_refused() {
+        Buffer::<f32>::new().rows_mut(usize::MAX, 2);
+    }
+}

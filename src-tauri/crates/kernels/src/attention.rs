@@ -25,6 +25,8 @@ const BLOCK: usize = 64;
 const ITEM_QUERIES: usize = 64;
 /// An item of less work than this, in multiplications, would spend its time on being handed out.
 const ITEM_WORK: usize = 1 << 18;
+/// Most queries in a panel, and most columns of values that it takes at a time.
+const LARGEST_PANEL: usize = 2 * LANES;
 /// Less than any score: what a query scores that has seen none yet.
 const LOWEST: f32 = -1e30;
 
@@ -146,6 +148,11 @@ impl Scratch {
     /// One without memory.
     pub const fn new() -> Self {
         Self { numbers: Buffer::new() }
+    }
+
+    /// Makes it large enough for any item of `shape`, which the first item would do otherwise.
+    pub fn reserve(&mut self, shape: &Shape) {
+        self.numbers.numbers_mut(memory_of_panel(shape.width, LARGEST_PANEL, LARGEST_PANEL));
     }
 }
 
@@ -312,6 +319,11 @@ struct Panel<'a, 'b> {
     queries: usize,
 }
 
+/// How many numbers a panel of `queries` needs that takes `columns` of the values at a time.
+fn memory_of_panel(width: usize, queries: usize, columns: usize) -> usize {
+    (2 * width + BLOCK) * queries + BLOCK * columns
+}
+
 /// Numbers of the queries of a panel, each in its lane.
 type Vectors<const V: usize> = [[f32; LANES]; V];
 
@@ -341,7 +353,7 @@ impl Panel<'_, '_> {
         self.queries = left.min(V * LANES);
         let Shape { heads, groups, width, causal, .. } = self.attention.shape;
         let lanes = V * LANES;
-        let memory = scratch.numbers.numbers_mut((2 * width + BLOCK) * lanes + BLOCK * C * LANES);
+        let memory = scratch.numbers.numbers_mut(memory_of_panel(width, lanes, C * LANES));
         let (queries, memory) = memory.split_at_mut(width * lanes);
         let (scores, memory) = memory.split_at_mut(BLOCK * lanes);
         let (sums, values) = memory.split_at_mut(width * lanes);
@@ -721,6 +733,75 @@ mod tests {
             let together = compute(isa, 0, &[0, 13, 90, 150]);
             assert_eq!(together[13 * 64..90 * 64], compute(isa, 13, &[0, 77]));
         }
+    }
+
+    #[test]
+    fn large_scores_choose_one_key_and_stay_finite() {
+        for causal in [false, true] {
+            for scale in [1e4, -1e4] {
+                // Queries of ones and keys that hold their number: scores of up to 1e6 and down to -1e6.
+                let shape = Shape { heads: 1, groups: 1, width: 16, causal, scale: scale / 16.0 };
+                let count = 100;
+                let queries = vec![1.0; count * 16];
+                let keys: Vec<f32> = (0..count * 16).map(|i| (i / 16) as f32).collect();
+                let values: Vec<f32> = (0..count * 16).map(|i| (i + 1) as f32).collect();
+                let columns = |rows| Columns { rows, stride: 16, column: 0 };
+                let mut plan = Plan::new();
+                plan.prepare(&shape, &[0, count]);
+                let attention = Attention::new(&plan, shape, columns(&queries), columns(&keys), columns(&values));
+                for isa in Isa::available() {
+                    let mut rows = vec![f32::NAN; count * 16];
+                    let mut output = ColumnsMut { rows: &mut rows, stride: 16, column: 0 };
+                    attention.run_all(isa, &mut output, &mut Scratch::new());
+                    for (query, row) in rows.chunks(16).enumerate() {
+                        let last = if causal { query } else { count - 1 };
+                        let chosen = if scale > 0.0 { last } else { 0 };
+                        assert_eq!(row, &values[chosen * 16..][..16], "{isa:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_token_gives_its_value() {
+        let shape = Shape { heads: 2, groups: 1, width: 48, causal: true, scale: 1.0 };
+        let (queries, keys, values) = (numbers(96, 1), numbers(48, 2), numbers(48, 3));
+        let columns = |rows, stride| Columns { rows, stride, column: 0 };
+        let mut plan = Plan::new();
+        plan.prepare(&shape, &[0, 1]);
+        let attention = Attention::new(&plan, shape, columns(&queries, 96), columns(&keys, 48), columns(&values, 48));
+        for isa in Isa::available() {
+            let mut rows = vec![0.0; 96];
+            let mut output = ColumnsMut { rows: &mut rows, stride: 96, column: 0 };
+            attention.run_all(isa, &mut output, &mut Scratch::new());
+            assert_eq!(rows, [values.as_slice(), &values].concat());
+        }
+    }
+
+    #[test]
+    fn a_plan_covers_every_query_of_every_head_once() {
+        for causal in [false, true] {
+            let shape = Shape { heads: 12, groups: 12, width: 32, causal, scale: 1.0 };
+            let offsets = [0, 3, 3, 70, 580];
+            let mut plan = Plan::new();
+            plan.prepare(&shape, &offsets);
+            let mut counts = vec![0; 580 * 12];
+            for item in &plan.items {
+                assert!(item.text.start <= item.queries.start && item.queries.end <= item.text.end);
+                assert!(offsets.windows(2).any(|text| item.text == (text[0]..text[1])));
+                for query in item.queries.clone() {
+                    for head in item.heads.clone() {
+                        counts[query * 12 + head] += 1;
+                    }
+                }
+            }
+            assert!(counts.iter().all(|&count| count == 1));
+            assert!(plan.items.is_sorted_by_key(|item| usize::MAX - item.work));
+        }
+        let mut plan = Plan::new();
+        plan.prepare(&Shape { heads: 1, groups: 1, width: 16, causal: false, scale: 1.0 }, &[]);
+        assert_eq!(plan.items(), 0);
     }
 
     #[test]

@@ -528,6 +528,22 @@ mod tests {
     }
 
     #[test]
+    fn after_a_panic_no_more_items_are_taken() {
+        let team = team(2);
+        let begun = AtomicUsize::new(0);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            team.for_each(400, &|item, _| {
+                begun.fetch_add(1, Relaxed);
+                assert_ne!(item, 0);
+                thread::sleep(Duration::from_micros(100));
+            });
+        }));
+        assert!(result.is_err());
+        // Both had taken some: the sixteenth part of what was left.
+        assert!(begun.load(Relaxed) < 200);
+    }
+
+    #[test]
     fn items_may_start_jobs_and_drop_teams() {
         let outer = team(3);
         let count = AtomicUsize::new(0);

@@ -16,10 +16,10 @@ use std::ops::{Add, Div, Mul, Sub};
 use crate::Isa;
 
 #[cfg(target_arch = "aarch64")]
-mod arm;
-mod portable;
+pub(crate) mod arm;
+pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub(crate) mod x86;
 
 /// Numbers in one [`Lanes`].
 pub(crate) const LANES: usize = 16;
@@ -187,9 +187,9 @@ trait Register: Copy {
     fn interleave(self, other: Self) -> [Self; 2];
 }
 
-/// [`LANES`] numbers in `N` registers.
+/// [`LANES`] numbers in `N` registers, which a function that works on registers itself can put in and take out.
 #[derive(Clone, Copy)]
-pub(crate) struct Group<R, const N: usize>([R; N]);
+pub(crate) struct Group<R, const N: usize>(pub(crate) [R; N]);
 
 impl<R: Register, const N: usize> Lanes for Group<R, N> {
     const WIDE: bool = R::WIDE;

@@ -6,7 +6,11 @@
 
 #![expect(unsafe_code, reason = "the time of a thread is a call of the C library")]
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
 
 use embedbar_kernels::{
     Isa,
@@ -149,22 +153,33 @@ fn attention(isa: Isa) {
     }
 }
 
-/// How long a job that does nothing takes by the clock on the wall, if the threads are awake: the shortest of many.
+/// How long a job takes by the clock on the wall if the threads are awake: one that does nothing, of which the caller may
+/// do everything, and one whose items wait until each is on a thread of its own.
 fn teams() {
     println!("{} threads would compute fastest here", compute_threads());
     for threads in [1, 2] {
         let team = Team::new(threads, Options::default());
-        let time_of_job = || {
-            let start = Instant::now();
-            team.for_each(black_box(threads), &|item, _| {
-                black_box(item);
-            });
-            start.elapsed().as_secs_f64()
+        let there = AtomicUsize::new(0);
+        let nothing = |item: usize, _: usize| {
+            black_box(item);
         };
-        let mut times: Vec<f64> = (0..20_000).map(|_| time_of_job()).collect();
-        times.sort_unstable_by(f64::total_cmp);
-        let [low, middle, high] = [0.1, 0.5, 0.9].map(|part| times[(times.len() as f64 * part) as usize] * 1e9);
-        println!("  empty job on {threads} threads: {low:.0} ns, median {middle:.0} ns, nine of ten {high:.0} ns");
+        let meet = |_: usize, _: usize| {
+            there.fetch_add(1, Ordering::SeqCst);
+            while there.load(Ordering::SeqCst) % threads != 0 {
+                std::hint::spin_loop();
+            }
+        };
+        for (name, function) in [("empty", &nothing as &(dyn Fn(usize, usize) + Sync)), ("meeting", &meet)] {
+            let time_of_job = || {
+                let start = Instant::now();
+                team.for_each(black_box(threads), function);
+                start.elapsed().as_secs_f64()
+            };
+            let mut times: Vec<f64> = (0..20_000).map(|_| time_of_job()).collect();
+            times.sort_unstable_by(f64::total_cmp);
+            let [low, middle, high] = [0.1, 0.5, 0.9].map(|part| times[(times.len() as f64 * part) as usize] * 1e9);
+            println!("  {name} job on {threads} threads: {low:.0} ns, median {middle:.0} ns, nine of ten {high:.0} ns");
+        }
     }
 }
 

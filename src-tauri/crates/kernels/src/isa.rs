@@ -23,7 +23,8 @@ pub enum Isa {
 
 impl Isa {
     /// Every level, whether this processor has it or not.
-    pub const ALL: [Self; 6] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Dotprod, Self::I8mm];
+    pub const ALL: [Self; 6] =
+        [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Dotprod, Self::I8mm];
 
     /// Whether this processor has what the level needs.
     pub fn is_available(self) -> bool {
@@ -31,7 +32,9 @@ impl Isa {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
-                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
             }
             #[cfg(target_arch = "x86_64")]
             Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),

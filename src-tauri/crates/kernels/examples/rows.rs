@@ -165,7 +165,7 @@ fn teams() {
         };
         let meet = |_: usize, _: usize| {
             there.fetch_add(1, Ordering::SeqCst);
-            while there.load(Ordering::SeqCst) % threads != 0 {
+            while !there.load(Ordering::SeqCst).is_multiple_of(threads) {
                 std::hint::spin_loop();
             }
         };

@@ -6,14 +6,22 @@
 //! sets in [`Isa`], which tests compare with it.
 
 mod aligned;
+pub mod arena;
+pub mod attention;
+pub mod cores;
+pub mod elementwise;
 mod epilogue;
 mod exact;
 mod isa;
 mod kernel;
+mod lanes;
+pub mod norm;
 mod pack;
 mod product;
 mod quantise;
+pub mod rotary;
 mod shape;
+pub mod team;
 mod vectorised;
 
 pub use aligned::{ALIGNMENT, AlignedBytes};

@@ -63,8 +63,10 @@ impl PaddedBatch {
 /// What shapes of batches a backend takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BatchShape {
-    /// Any number of rows of any length.
+    /// Any number of rows of any length; padding costs as much as text.
     Any,
+    /// Any number of texts of any length; padding costs nothing.
+    Unpadded,
     /// One row of exactly this many ids.
     OneRowOf(usize),
 }
@@ -75,6 +77,8 @@ pub enum Output {
     /// Hidden states `[rows, length, dims]` in F32 of the last layers, in the order of the layers. The last one is after the
     /// final norm where the architecture has one.
     Hidden(Vec<Tensor>),
+    /// Likewise `[tokens, dims]`, text after text without padding.
+    Tokens(Vec<Vec<f32>>),
     /// A vector per row: the model pools by itself.
     Pooled(Vec<Vec<f32>>),
 }

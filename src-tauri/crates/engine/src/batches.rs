@@ -21,6 +21,27 @@ pub(crate) fn plan(lengths: &[usize], tokens_per_batch: usize) -> Vec<Vec<usize>
     batches
 }
 
+/// Groups the indices of `lengths` into batches, shortest first, each of at most `tokens_per_batch` tokens without padding.
+///
+/// A text that is longer than the bound by itself makes a batch of its own.
+pub(crate) fn plan_unpadded(lengths: &[usize], tokens_per_batch: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&index| lengths[index]);
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
+    for index in order {
+        match batches.last_mut() {
+            Some(batch) if tokens + lengths[index] <= tokens_per_batch => batch.push(index),
+            _ => {
+                batches.push(vec![index]);
+                tokens = 0;
+            }
+        }
+        tokens += lengths[index];
+    }
+    batches
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +63,14 @@ mod tests {
             lengths in prop::collection::vec(1_usize..300, 0..200),
             bound in 1_usize..600,
         ) {
+            let unpadded = plan_unpadded(&lengths, bound);
+            for batch in &unpadded {
+                let tokens: usize = batch.iter().map(|&index| lengths[index]).sum();
+                prop_assert!(batch.len() == 1 || tokens <= bound);
+            }
+            let mut seen: Vec<usize> = unpadded.concat();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
             let batches = plan(&lengths, bound);
             let mut seen: Vec<usize> = batches.concat();
             seen.sort_unstable();

@@ -221,12 +221,13 @@ impl Engine {
 
     fn forward(&mut self, tokens: &[Tokens], recipe: &Recipe) -> Result<Vec<Vec<f32>>, EngineError> {
         let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
-        let (tokens_per_batch, length) = match self.backend.shape() {
-            BatchShape::Any => (self.tokens_per_batch, None),
-            BatchShape::OneRowOf(length) => (1, Some(length)),
+        let (batches, length) = match self.backend.shape() {
+            BatchShape::Any => (batches::plan(&lengths, self.tokens_per_batch), None),
+            BatchShape::Unpadded => (batches::plan_unpadded(&lengths, self.tokens_per_batch), None),
+            BatchShape::OneRowOf(length) => (batches::plan(&lengths, 1), Some(length)),
         };
         let mut vectors = vec![Vec::new(); tokens.len()];
-        for indices in batches::plan(&lengths, tokens_per_batch) {
+        for indices in batches {
             let ids: Vec<&[u32]> = indices.iter().map(|&index| tokens[index].ids.as_slice()).collect();
             let batch = PaddedBatch::new(&ids, self.tokenizer.pad(), length);
             for (index, mut vector) in indices.into_iter().zip(self.run(&batch, recipe)?) {
@@ -243,6 +244,13 @@ impl Engine {
         match output {
             Output::Hidden(states) => {
                 pool::pool(&states, batch, recipe).map_err(|error| failed(&self.path)(error.into()))
+            }
+            Output::Tokens(states) => {
+                let starts = batch.lengths.iter().scan(0, |end, &length| {
+                    *end += length;
+                    Some(*end - length..*end)
+                });
+                Ok(pool::pool_texts(&states, self.facts.dims, starts, recipe))
             }
             Output::Pooled(vectors) => Ok(vectors),
         }

@@ -1,5 +1,7 @@
 //! From hidden states to vectors: mean over layers, pooling over tokens, clamp, L2. Arithmetic on plain slices.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 
 use crate::{
@@ -12,10 +14,24 @@ pub(crate) fn pool(layers: &[Tensor], batch: &PaddedBatch, recipe: &Recipe) -> R
     let layers: Vec<Vec<f32>> =
         layers.iter().map(|states| states.flatten_all()?.to_vec1::<f32>()).collect::<Result<_>>()?;
     let dims = layers.first().map_or(0, Vec::len) / (batch.rows() * batch.length).max(1);
-    let vectors = batch.lengths.iter().enumerate().map(|(row, &length)| {
+    let texts = batch.lengths.iter().enumerate().map(|(row, &length)| {
+        let first = row * batch.length;
+        first..first + length
+    });
+    Ok(pool_texts(&layers, dims, texts, recipe))
+}
+
+/// One vector per text from the hidden states `[tokens, dims]` of `layers`; `texts` are the tokens of each.
+pub(crate) fn pool_texts(
+    layers: &[Vec<f32>],
+    dims: usize,
+    texts: impl Iterator<Item = Range<usize>>,
+    recipe: &Recipe,
+) -> Vec<Vec<f32>> {
+    let vectors = texts.map(|tokens| {
         let mut vector = vec![0_f32; dims];
-        for states in &layers {
-            let states = &states[row * batch.length * dims..][..length * dims];
+        for states in layers {
+            let states = &states[tokens.start * dims..tokens.end * dims];
             add_pooled(&mut vector, states, recipe.pooling);
         }
         let scale = 1.0 / layers.len() as f32;
@@ -26,7 +42,7 @@ pub(crate) fn pool(layers: &[Tensor], batch: &PaddedBatch, recipe: &Recipe) -> R
         }
         vector
     });
-    Ok(vectors.collect())
+    vectors.collect()
 }
 
 /// Adds one text's pooled states to `vector`; `states` holds the text's tokens only.

@@ -31,6 +31,28 @@ pub(crate) struct Entry {
     pub(crate) dtype: GgmlDType,
 }
 
+/// A matrix in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) file: Arc<Mapped>,
+    /// Its bytes in that file.
+    pub(crate) range: Range<usize>,
+    pub(crate) dtype: GgmlDType,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    /// What the file calls it.
+    pub(crate) name: String,
+}
+
+impl Stored {
+    /// The bytes of a row.
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
+        let bytes = &self.file.bytes()[self.range.clone()];
+        let length = bytes.len() / self.rows;
+        &bytes[row * length..][..length]
+    }
+}
+
 /// How the file names tensors.
 #[derive(Clone, Debug)]
 pub(crate) enum Naming {
@@ -167,6 +189,13 @@ impl Weights {
         stack(weights)
             .and_then(|weight| Linear::dense(&weight, bias?))
             .map_err(|error| EngineError::corrupt(self.files[0].path(), error))
+    }
+
+    /// A matrix as it is stored, for whoever packs it; `shape` is `[out, in]`.
+    pub(crate) fn stored(&self, role: Role, shape: [usize; 2]) -> Result<Stored, EngineError> {
+        let (name, entry) = self.checked(role, &shape)?;
+        let file = Arc::clone(&self.files[entry.file]);
+        Ok(Stored { file, range: entry.range.clone(), dtype: entry.dtype, rows: shape[0], columns: shape[1], name })
     }
 
     /// The matrix and bias of `role` in the form that costs least memory: F32 numbers are copied once, F16 and BF16 stay in

@@ -3,6 +3,8 @@
 //! An epilogue sees 32 columns of one row at a time. It cannot write anywhere but to those columns of the output, which is
 //! what lets several threads share a product without locks.
 
+use crate::Isa;
+use crate::elementwise::Activation;
 use crate::shape::PANEL;
 
 /// Turns values of a product into values of the output. A call is small and inlined into a loop compiled for the
@@ -65,6 +67,49 @@ impl Epilogue for AddTo<'_> {
                 *output += bias;
             }
         }
+    }
+}
+
+/// Writes an activation of the product plus a bias for each column: the first half of a feed-forward layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Activated<'a> {
+    /// As long as a row of the output, where there is one.
+    pub bias: Option<&'a [f32]>,
+    /// What is applied to the sums.
+    pub activation: Activation,
+    /// By whose functions.
+    pub isa: Isa,
+}
+
+impl Epilogue for Activated<'_> {
+    #[inline]
+    fn store(&self, row: usize, column: usize, values: &[f32], output: &mut [f32]) {
+        match self.bias {
+            Some(bias) => WithBias(bias).store(row, column, values, output),
+            None => Plain.store(row, column, values, output),
+        }
+        self.activation.apply(self.isa, output);
+    }
+}
+
+/// Writes an activation of one matrix's product times the other's: both halves of a gated feed-forward layer, packed in turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Gated {
+    /// What is applied to the first matrix's product.
+    pub activation: Activation,
+    /// By whose functions.
+    pub isa: Isa,
+}
+
+impl Epilogue for Gated {
+    const PANELS: usize = 2;
+
+    #[inline]
+    fn store(&self, _row: usize, _column: usize, values: &[f32], output: &mut [f32]) {
+        let (gates, factors) = values.split_at(PANEL);
+        let columns = output.len();
+        output.copy_from_slice(&gates[..columns]);
+        self.activation.gate(self.isa, output, &factors[..columns]);
     }
 }
 

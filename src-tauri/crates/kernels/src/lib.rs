@@ -25,7 +25,7 @@ pub mod team;
 mod vectorised;
 
 pub use aligned::{ALIGNMENT, AlignedBytes};
-pub use epilogue::{AddTo, Epilogue, Plain, WithBias};
+pub use epilogue::{Activated, AddTo, Epilogue, Gated, Plain, WithBias};
 pub use exact::{Element, ExactMatrix, ExactPacker, ExactShape};
 pub use isa::Isa;
 pub use kernel::Operands;

@@ -1,0 +1,247 @@
+//! Matrices of a model in packed form, and layers of them with a bias and what follows the product.
+
+use std::sync::Mutex;
+
+use embedbar_kernels::{
+    Activated, AddTo, AlignedBytes, Epilogue, ExactMatrix, ExactPacker, ExactShape, Gated, Group, Isa, Output,
+    PackedMatrix, PackedShape, Packer, Plain, Product, QuantisedRows, WithBias, elementwise::Activation, interleaved,
+};
+
+use super::{packing::Kind, team};
+use crate::{
+    EngineError,
+    weights::{Role, Stored, Weights},
+};
+
+/// One packed matrix.
+pub(super) struct Matrix {
+    form: Form,
+    isa: Isa,
+    bytes: AlignedBytes,
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Coded(PackedShape),
+    Exact(ExactShape),
+}
+
+/// Rows on the left of a product, in each form that a matrix may ask for.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    /// `[rows][inputs]`.
+    pub(super) rows: &'a [f32],
+    /// The same, quantised; only looked at by matrices that have a [`Matrix::group`].
+    pub(super) codes: &'a QuantisedRows,
+}
+
+impl Matrix {
+    /// Packs a matrix whose row number n is row `place(n).1` of `sources[place(n).0]`. All sources are of one kind and width.
+    fn pack(
+        sources: &[Stored],
+        outputs: usize,
+        place: impl Fn(usize) -> (usize, usize) + Sync,
+    ) -> Result<Self, EngineError> {
+        let (first, isa) = (&sources[0], Isa::best());
+        let kind = Kind::of(first);
+        let corrupt = |problem: String| EngineError::corrupt(first.file.path(), problem);
+        let failed = Mutex::new(None);
+        let note = |name: &str, error: candle_core::Error| {
+            *failed.lock().expect("nobody panics while they hold it. This is a bug.") =
+                Some(format!("the tensor `{name}` cannot be used: {error}"));
+        };
+        let (form, bytes) = match kind.shape(outputs, first.columns, isa) {
+            Ok(shape) => {
+                shape.check().map_err(|error| corrupt(error.to_string()))?;
+                let mut bytes = AlignedBytes::zeroed(shape.bytes());
+                team().for_each_piece(&mut bytes, shape.panel_bytes(), |panel, bytes| {
+                    let mut packer = Packer::new(shape).expect("it was checked. This is a bug.");
+                    let packed = packer.panel(panel, bytes, |row, target| {
+                        let (source, row) = place(row);
+                        kind.fill(&sources[source], row, target).map_err(|error| (source, error))
+                    });
+                    if let Err((source, error)) = packed {
+                        note(&sources[source].name, error);
+                    }
+                });
+                (Form::Coded(shape), bytes)
+            }
+            Err(shape) => {
+                shape.check().map_err(|error| corrupt(error.to_string()))?;
+                let mut bytes = AlignedBytes::zeroed(shape.bytes());
+                team().for_each_piece(&mut bytes, shape.panel_bytes(), |panel, bytes| {
+                    let mut packer = ExactPacker::new(shape).expect("it was checked. This is a bug.");
+                    let Ok(()) = packer.panel(panel, bytes, |row, target| {
+                        let (source, row) = place(row);
+                        target.copy_from_slice(sources[source].row(row));
+                        Ok::<(), std::convert::Infallible>(())
+                    });
+                });
+                (Form::Exact(shape), bytes)
+            }
+        };
+        if let Some(problem) = failed.into_inner().expect("nobody panicked while they held it. This is a bug.") {
+            return Err(corrupt(problem));
+        }
+        for source in sources {
+            source.file.release(&source.range);
+        }
+        Ok(Self { form, isa, bytes })
+    }
+
+    /// Matrices below one another.
+    fn stacked(sources: &[Stored]) -> Result<Self, EngineError> {
+        let outputs = sources.iter().map(|source| source.rows).sum();
+        Self::pack(sources, outputs, |row| {
+            let mut row = row;
+            for (number, source) in sources.iter().enumerate() {
+                if row < source.rows {
+                    return (number, row);
+                }
+                row -= source.rows;
+            }
+            unreachable!("there are as many rows as all sources have. This is a bug.")
+        })
+    }
+
+    fn outputs(&self) -> usize {
+        match self.form {
+            Form::Coded(shape) => shape.outputs,
+            Form::Exact(shape) => shape.outputs,
+        }
+    }
+
+    /// The groups in which it wants rows on its left quantised; `None` where it takes them as they are.
+    fn group(&self) -> Option<Group> {
+        match self.form {
+            Form::Coded(shape) => Some(shape.group),
+            Form::Exact(_) => None,
+        }
+    }
+
+    fn multiply<E: Epilogue>(&self, left: Left, output: Output, epilogue: &E) {
+        const SAME: &str = "it has not changed since it was packed. This is a bug.";
+        let operands = match self.form {
+            Form::Coded(shape) => PackedMatrix::new(shape, &self.bytes).expect(SAME).times(left.codes),
+            Form::Exact(shape) => ExactMatrix::new(shape, self.isa, &self.bytes).expect(SAME).times(left.rows),
+        };
+        let product = Product::new(operands, output, epilogue);
+        team().for_each(product.parts(), &|_, _| {
+            product.run_part();
+        });
+    }
+}
+
+/// What becomes of a layer's product.
+#[derive(Clone, Copy)]
+pub(super) enum Then {
+    /// It is written.
+    Write,
+    /// It is added to what is there.
+    Add,
+    /// Its activation is written.
+    Activate(Activation),
+}
+
+/// `x · weightᵀ + bias`, for one weight or several side by side.
+pub(super) struct Linear {
+    /// Each with the first of its columns in the output; those of one kind are one matrix.
+    parts: Vec<(usize, Matrix)>,
+    outputs: usize,
+    /// As long as the output.
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// The matrices and biases of `roles`; each has its outputs and all have `inputs`.
+    pub(super) fn load(weights: &Weights, roles: &[(Role, usize)], inputs: usize) -> Result<Self, EngineError> {
+        let sources: Vec<Stored> = roles
+            .iter()
+            .map(|&(role, outputs)| weights.stored(role, [outputs, inputs]))
+            .collect::<Result<_, _>>()?;
+        let mut parts = Vec::new();
+        let mut outputs = 0;
+        for same in sources.chunk_by(|one, next| Kind::of(one) == Kind::of(next)) {
+            let matrix = Matrix::stacked(same)?;
+            let first = outputs;
+            outputs += matrix.outputs();
+            parts.push((first, matrix));
+        }
+        Ok(Self { parts, outputs, bias: weights.biases(roles)? })
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// As [`Matrix::group`], of any of its matrices.
+    pub(super) fn group(&self) -> Option<Group> {
+        self.parts.iter().find_map(|(_, matrix)| matrix.group())
+    }
+
+    /// Multiplies `left` and does `then` with the product in `output`, `[rows][outputs]`.
+    pub(super) fn forward(&self, left: Left, output: &mut [f32], then: Then) {
+        let rows = output.len() / self.outputs;
+        for (first, matrix) in &self.parts {
+            let columns = matrix.outputs();
+            let bias = self.bias.as_ref().map(|bias| &bias[*first..first + columns]);
+            let output = Output::new(&mut output[*first..], rows, columns, self.outputs);
+            match (then, bias) {
+                (Then::Write, None) => matrix.multiply(left, output, &Plain),
+                (Then::Write, Some(bias)) => matrix.multiply(left, output, &WithBias(bias)),
+                (Then::Add, bias) => matrix.multiply(left, output, &AddTo { bias }),
+                (Then::Activate(activation), bias) => {
+                    matrix.multiply(left, output, &Activated { bias, activation, isa: matrix.isa });
+                }
+            }
+        }
+    }
+}
+
+/// `activation(x · gateᵀ) * (x · upᵀ)`.
+pub(super) enum GatedLinear {
+    /// Both are of one kind and packed panel by panel in turn.
+    Together { both: Matrix, outputs: usize },
+    Apart { gate: Linear, up: Linear },
+}
+
+impl GatedLinear {
+    pub(super) fn load(weights: &Weights, gate: Role, up: Role, shape: [usize; 2]) -> Result<Self, EngineError> {
+        let [outputs, inputs] = shape;
+        let sources = [weights.stored(gate, shape)?, weights.stored(up, shape)?];
+        if Kind::of(&sources[0]) != Kind::of(&sources[1]) || !outputs.is_multiple_of(embedbar_kernels::PANEL) {
+            let alone = |role| Linear::load(weights, &[(role, outputs)], inputs);
+            return Ok(Self::Apart { gate: alone(gate)?, up: alone(up)? });
+        }
+        Ok(Self::Together { both: Matrix::pack(&sources, 2 * outputs, interleaved)?, outputs })
+    }
+
+    /// As [`Matrix::group`].
+    pub(super) fn group(&self) -> Option<Group> {
+        match self {
+            Self::Together { both, .. } => both.group(),
+            Self::Apart { gate, up } => gate.group().or(up.group()),
+        }
+    }
+
+    /// Fills `output`, `[rows][outputs]`; `spare` is as large and only used where the matrices are apart.
+    pub(super) fn forward(&self, left: Left, output: &mut [f32], spare: &mut [f32], activation: Activation) {
+        match self {
+            Self::Together { both, outputs } => {
+                let rows = output.len() / outputs;
+                let output = Output::new(output, rows, *outputs, *outputs);
+                both.multiply(left, output, &Gated { activation, isa: both.isa });
+            }
+            Self::Apart { gate, up } => {
+                gate.forward(left, output, Then::Write);
+                up.forward(left, spare, Then::Write);
+                activation.gate(Isa::best(), output, spare);
+            }
+        }
+    }
+
+    /// Whether [`Self::forward`] needs its spare room.
+    pub(super) fn needs_spare(&self) -> bool {
+        matches!(self, Self::Apart { .. })
+    }
+}

@@ -4,6 +4,8 @@
 //! cargo run --release -p embedbar-kernels --example products [level] [word of the line, such as "1024x3072" or "8/32"]
 //! ```
 //!
+//! A matrix larger than any cache is measured only where its name, "2560x262144", is among the words.
+//!
 //! Time is the thread's time on the processor, and each figure the median of many calls, with the best in parentheses:
 //! other programs disturb only the caches and the clock.
 

@@ -2,6 +2,10 @@
 //!
 //! [`Operands`] is the safe door: it has checked slices and hands their pointers to a function that was written once
 //! ([`coded`], [`exact`]) over the few vector operations of each level ([`Vectors`](vectors::Vectors)).
+//!
+//! All levels add the same integers. What they do in F32, scaling once for each group or multiplying exact weights, may be
+//! rounded differently: results differ by at most `groups + 4` (exact: `inputs`) roundings, relative to the sum of the
+//! magnitudes of the terms. That is what the tests allow.
 
 #![expect(unsafe_code, reason = "kernels read through pointers and need features of the processor")]
 

@@ -107,7 +107,7 @@ def estimate(embedbar: Path, home: Path) -> int:
     """What the planner says that the bundled model needs to run."""
     command = [embedbar, "plan", "--model", "all-MiniLM-L6-v2", "--json", "--home", home]
     plan = json.loads(subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE).stdout)
-    found = [it for it in plan["candidates"] if (it["backend"], it["precision"]) == ("candle_cpu", "int8")]
+    found = [it for it in plan["candidates"] if (it["backend"], it["precision"]) == ("cpu", "int8")]
     return found[0]["running_bytes"]
 
 

@@ -73,7 +73,7 @@ fn a_plan_says_for_each_candidate_whether_it_fits() {
     let described = ["plan", "--model", "Qwen3-Embedding-4B", "--machine", "mac", "--ram", "16GB", "--used", "11GB"];
     let plan = &home.json(&described)[0];
     assert_eq!(plan["choice"]["precision"], "4bit");
-    assert_eq!(plan["choice"]["backend"], "candle_cpu");
+    assert_eq!(plan["choice"]["backend"], "cpu");
     let candidates = plan["candidates"].as_array().expect("a list");
     assert!(candidates.iter().all(|candidate| candidate["reason"].as_str().is_some_and(|reason| !reason.is_empty())));
     let chosen = candidates.iter().find(|it| it["precision"] == "4bit" && it["fits"] == true).expect("the choice");

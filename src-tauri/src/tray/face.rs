@@ -167,7 +167,7 @@ mod tests {
                 recipe: RecipeName::Native,
             },
             dims: 384,
-            backend: BackendName::CandleCpu,
+            backend: BackendName::Cpu,
             max_tokens: 256,
             worker_pid: 1,
             load_ms: 1.0,

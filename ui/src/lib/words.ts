@@ -6,6 +6,7 @@ export const PRECISION: Record<Precision, string> = { fp32: 'FP32', fp16: 'FP16'
 
 export const BACKEND: Record<BackendName, string> = {
   candle_cpu: 'candle, CPU',
+  cpu: 'CPU',
   candle_metal: 'candle, Metal',
   core_ml: 'Core ML',
   core_ml_interpreted: 'Core ML (interpreted, slow)',

@@ -31,7 +31,7 @@ export const MODEL_STATES = {
     state: 'ready',
     generation,
     dims: 384,
-    backend: 'candle_cpu',
+    backend: 'cpu',
     max_tokens: 256,
     worker_pid: 4711,
     load_ms: 412.4,

@@ -44,6 +44,8 @@ pub struct Options {
     pub home: Option<PathBuf>,
     /// The program of the worker and of the converter; found beside this program where it is `None` (and `EMBEDBAR_WORKER` is not set).
     pub worker: Option<PathBuf>,
+    /// What the worker's command line has besides `worker`.
+    pub worker_arguments: Vec<OsString>,
     /// The model to begin with, an id or a path; the bundled one where it is `None`.
     pub model: Option<String>,
     /// The machine to read; the one that this program runs on where it is `None`.
@@ -131,8 +133,8 @@ impl App {
         };
         let program = worker_program(options.worker)?;
         let converter = ConverterProgram { program: program.clone(), arguments: vec![OsString::from("converter")] };
-        let worker =
-            WorkerProgram { program, arguments: vec![OsString::from("worker")], environment: environment.clone() };
+        let arguments = [vec![OsString::from("worker")], options.worker_arguments].concat();
+        let worker = WorkerProgram { program, arguments, environment: environment.clone() };
         let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
         let (file, models) = (home.index(), home.models());
         let opening = tokio::task::spawn_blocking(move || {

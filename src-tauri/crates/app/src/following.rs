@@ -418,7 +418,7 @@ fn wanted(model: &str, settings: &Settings, remote_allowed: bool) -> Wanted {
     };
     // Where there is no Core ML and no Metal, the processor does what they would.
     let backend = match &settings.backend.value {
-        BackendWish::Cpu => Some(BackendName::CandleCpu),
+        BackendWish::Cpu => Some(BackendName::Cpu),
         BackendWish::CoreMl(_) if cfg!(target_os = "macos") => Some(BackendName::CoreMl),
         BackendWish::Metal if cfg!(target_os = "macos") => Some(BackendName::CandleMetal),
         _ => None,

@@ -43,7 +43,7 @@ pub(crate) fn candidate_of(generation: &Generation, backend: BackendName) -> Opt
         backend: match backend {
             // It is a place of its own.
             BackendName::Remote => return None,
-            BackendName::CandleCpu => Backend::Cpu,
+            BackendName::CandleCpu | BackendName::Cpu => Backend::Cpu,
             BackendName::CandleMetal => Backend::Metal,
             BackendName::CoreMl => Backend::CoreMl(Unit::NeuralEngine),
             BackendName::CoreMlInterpreted => Backend::CoreMlInterpreted,
@@ -114,7 +114,7 @@ mod tests {
             recipe: embedbar_contract::RecipeName::Native,
         };
         let known =
-            candidate_of(&generation("Qwen3-Embedding-4B-4bit-macos15"), BackendName::CandleCpu).expect("it is local");
+            candidate_of(&generation("Qwen3-Embedding-4B-4bit-macos15"), BackendName::Cpu).expect("it is local");
         assert_eq!((known.model.as_str(), known.backend), ("Qwen3-Embedding-4B", Backend::Cpu));
         assert_eq!(
             candidate_of(&generation("mine"), BackendName::CandleMetal).map(|it| it.model).as_deref(),

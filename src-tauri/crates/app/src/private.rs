@@ -11,12 +11,18 @@ use embedbar_store::{Home, Library};
 use crate::app::{target, worker_program};
 use crate::commands::embeddings;
 
-/// Embeds with the model `name` (an id or a path) without touching the active one.
-pub async fn embed_with(home: Option<PathBuf>, name: &str, request: EmbedRequest) -> Result<Embeddings, Failure> {
+/// Embeds with the model `name` (an id or a path) without touching the active one. `worker_arguments` are what the worker's
+/// command line has besides `worker`.
+pub async fn embed_with(
+    home: Option<PathBuf>,
+    name: &str,
+    worker_arguments: Vec<OsString>,
+    request: EmbedRequest,
+) -> Result<Embeddings, Failure> {
     let model = Library::open(&Home::open(home)?).find(name)?;
     let worker = WorkerProgram {
         program: worker_program(None)?,
-        arguments: vec![OsString::from("worker")],
+        arguments: [vec![OsString::from("worker")], worker_arguments].concat(),
         environment: Environment::default(),
     };
     let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());

@@ -1,9 +1,11 @@
 //! The command line, as written.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use embedbar_engine::Arithmetic;
 
 /// Keeps one good embedding model running, and searches your files with it.
 #[derive(Debug, Parser)]
@@ -108,7 +110,11 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Hold one model for an Embedbar program
     #[command(hide = true)]
-    Worker,
+    Worker {
+        /// What computes on the processor
+        #[arg(long, value_enum, default_value_t)]
+        backend: CpuBackend,
+    },
     /// Convert one checkpoint for an Embedbar program
     #[command(hide = true)]
     Converter,
@@ -246,6 +252,9 @@ pub(crate) struct Embed {
     /// Use this model, an id or a path, in a worker of its own
     #[arg(long, value_name = "ID_OR_PATH")]
     pub(crate) model: Option<String>,
+    /// What computes on the processor, for a model in a worker of its own
+    #[arg(long, value_enum, default_value_t, requires = "model")]
+    pub(crate) backend: CpuBackend,
     /// How text becomes a vector
     #[arg(long, value_enum, default_value_t = Recipe::Native)]
     pub(crate) recipe: Recipe,
@@ -384,6 +393,35 @@ pub(crate) enum System {
     Macos15,
 }
 
+/// What computes on the processor.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum CpuBackend {
+    /// Embedbar's own kernels; candle where the processor or the model does not suit them
+    #[default]
+    Kernels,
+    /// candle: the reference
+    Candle,
+}
+
+impl CpuBackend {
+    /// As a worker is told.
+    pub(crate) fn worker_arguments(self) -> Vec<OsString> {
+        match self {
+            Self::Kernels => Vec::new(),
+            Self::Candle => ["--backend", "candle"].map(OsString::from).to_vec(),
+        }
+    }
+}
+
+impl From<CpuBackend> for Arithmetic {
+    fn from(backend: CpuBackend) -> Self {
+        match backend {
+            CpuBackend::Kernels => Self::Kernels,
+            CpuBackend::Candle => Self::Candle,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// The port on 127.0.0.1 [default: 7431]
@@ -392,6 +430,9 @@ pub(crate) struct Serve {
     /// The model to begin with, an id or a path [default: the bundled one]
     #[arg(long, value_name = "ID_OR_PATH")]
     pub(crate) model: Option<String>,
+    /// What computes on the processor
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) backend: CpuBackend,
     /// Decide for a simulated machine: `8gb-browser`, `16gb-docker`, `16gb-full`, `32gb-build`, `64gb-calm`. Models and vectors are real
     #[arg(long, value_name = "TRACE")]
     pub(crate) simulate: Option<String>,
@@ -414,4 +455,7 @@ pub(crate) struct Probe {
     /// Texts that go into the engine together
     #[arg(long, default_value_t = 1)]
     pub(crate) batch: usize,
+    /// What computes on the processor
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) backend: CpuBackend,
 }

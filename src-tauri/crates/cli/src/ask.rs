@@ -21,7 +21,8 @@ pub(crate) async fn run(command: Command, home: Option<PathBuf>, json: bool) -> 
     if let Command::Embed(Embed { model: Some(model), .. }) = &command {
         let model = model.clone();
         let Command::Embed(embed) = command else { unreachable!("it has just been looked at. This is a bug.") };
-        return show_embeddings(&embedbar_app::embed_with(home, &model, request(embed)?).await?, json);
+        let arguments = embed.backend.worker_arguments();
+        return show_embeddings(&embedbar_app::embed_with(home, &model, arguments, request(embed)?).await?, json);
     }
     let access = Access::open(Options { home, ..Options::default() }).await?;
     let application = Remote(access);
@@ -74,7 +75,7 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         | Command::Inspect { .. }
         | Command::Plan(_)
         | Command::Serve(_)
-        | Command::Worker
+        | Command::Worker { .. }
         | Command::Converter
         | Command::Probe(_) => unreachable!("the caller carries it out. This is a bug."),
     }

@@ -16,14 +16,13 @@ mod plan;
 mod probe;
 mod serve;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use embedbar_contract::Failure;
+use embedbar_engine::Arithmetic;
 
-use arguments::{Arguments, Command, Env};
+use arguments::{Arguments, Command, CpuBackend, Env};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -40,7 +39,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         // These need no runtime: a worker answers on plain threads and a converter works on them, a probe holds the engine itself,
         // and to inspect is to read.
-        Command::Worker => worker(),
+        Command::Worker { backend } => worker(backend),
         Command::Converter => converter::run(),
         Command::Probe(probe) => probe::run(&probe),
         Command::Inspect { path } => inspect::run(&path, arguments.json),
@@ -68,7 +67,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn worker() -> anyhow::Result<()> {
+fn worker(backend: CpuBackend) -> anyhow::Result<()> {
     use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
 
@@ -78,6 +77,9 @@ fn worker() -> anyhow::Result<()> {
     socket
         .peer_addr()
         .context("`embedbar worker` is started by Embedbar itself, with a socket as its standard input")?;
-    let open = |id: &str, path: &Path| embedbar_certify::open(id, path).map_err(Failure::from);
+    let open: embedbar_worker::Open = match backend {
+        CpuBackend::Kernels => |id, path| Ok(embedbar_certify::open(id, path, Arithmetic::Kernels)?),
+        CpuBackend::Candle => |id, path| Ok(embedbar_certify::open(id, path, Arithmetic::Candle)?),
+    };
     Ok(embedbar_worker::run(socket, open)?)
 }

@@ -34,7 +34,7 @@ pub(crate) fn run(probe: &Probe) -> anyhow::Result<()> {
     let texts: Vec<String> = texts.lines().map(str::to_owned).collect();
     ensure!(!texts.is_empty() && probe.batch > 0, "there is nothing to embed");
     let started = Instant::now();
-    let mut engine = Engine::open("probe", &probe.model).map_err(Failure::from)?;
+    let mut engine = Engine::open_with("probe", &probe.model, probe.backend.into()).map_err(Failure::from)?;
     let mut embed = |texts: &[String]| engine.embed(texts, PromptKind::None, RecipeName::Native).map_err(Failure::from);
     embed(&texts[..1])?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;

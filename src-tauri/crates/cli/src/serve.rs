@@ -24,6 +24,7 @@ pub(crate) async fn run(serve: Serve, home: Option<PathBuf>) -> anyhow::Result<(
         model: serve.model,
         stay: true,
         simulation,
+        worker_arguments: serve.backend.worker_arguments(),
         ..Options::default()
     };
     let app = App::start(options).await?;

@@ -114,6 +114,8 @@ pub enum PromptKind {
 pub enum BackendName {
     /// candle on the processor.
     CandleCpu,
+    /// Embedbar's own kernels, on the processor.
+    Cpu,
     /// candle on Apple's GPU.
     CandleMetal,
     /// Apple's Core ML.
@@ -128,6 +130,7 @@ impl std::fmt::Display for BackendName {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::CandleCpu => "candle, CPU",
+            Self::Cpu => "CPU",
             Self::CandleMetal => "candle, Metal",
             Self::CoreMl => "Core ML",
             Self::CoreMlInterpreted => "Core ML (interpreted, slow)",

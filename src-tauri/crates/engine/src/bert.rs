@@ -111,7 +111,7 @@ pub(crate) fn vocabulary(weights: &Weights) -> std::result::Result<usize, Engine
 }
 
 /// Position embeddings with the first token type added: texts never have another type.
-fn positions(weights: &Weights, facts: &BertFacts) -> std::result::Result<Tensor, EngineError> {
+pub(crate) fn positions(weights: &Weights, facts: &BertFacts) -> std::result::Result<Tensor, EngineError> {
     let corrupt = |error| EngineError::corrupt(weights.files()[0].path(), error);
     // A table may have more rows than the model is meant to read.
     let role = weight(None, "position_embd");

@@ -19,6 +19,7 @@ use crate::{
     bert::{self, Bert},
     checkpoint,
     facts::{Family, ModelFacts},
+    fast::{self, FastBert, FastQwen3},
     gguf,
     package::ComputeUnit,
     pool::{self, Unusable},
@@ -62,8 +63,19 @@ pub struct Batch {
     pub forward_ms: f64,
 }
 
+/// What computes with a checkpoint on the processor.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Arithmetic {
+    /// Embedbar's kernels; candle where the processor or the model does not suit them.
+    #[default]
+    Kernels,
+    /// candle: the reference.
+    Candle,
+}
+
 /// Starts the threads that compute, which otherwise begin with the first product and inherit the priority of whoever needs it.
 pub fn start_threads() {
+    fast::team();
     candle_core::utils::barrier_pool();
     candle_core::utils::with_threadpool(|| ());
     // The pool of the products in F32 has no other beginning than one that is large enough to be shared out.
@@ -81,6 +93,11 @@ impl Engine {
     /// model (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`)
     /// is read where it is there. A `.mlpackage` of a fixed length can be opened too: by Core ML on macOS, interpreted and slow elsewhere.
     pub fn open(id: &str, path: &Path) -> Result<Self, EngineError> {
+        Self::open_with(id, path, Arithmetic::default())
+    }
+
+    /// Like [`Self::open`]; `arithmetic` says what computes with a checkpoint on the processor.
+    pub fn open_with(id: &str, path: &Path, arithmetic: Arithmetic) -> Result<Self, EngineError> {
         if is_package(path) {
             return Self::open_on(id, path, ComputeUnit::all()[0]);
         }
@@ -109,6 +126,12 @@ impl Engine {
         let revision = revision(weights.files().iter().map(AsRef::as_ref), &bytes, &facts);
         let precision = precision(&weights);
         let backend: Box<dyn Backend> = match &facts.family {
+            Family::Bert(bert) if fast::suits(&facts.family) && arithmetic == Arithmetic::Kernels => {
+                Box::new(FastBert::load(&weights, bert)?)
+            }
+            Family::Qwen3(qwen3) if fast::suits(&facts.family) && arithmetic == Arithmetic::Kernels => {
+                Box::new(FastQwen3::load(&weights, qwen3)?)
+            }
             Family::Bert(facts) => Box::new(Bert::load(&weights, facts)?),
             Family::Qwen3(facts) => Box::new(Qwen3::load(&weights, facts)?),
             Family::Package => unreachable!("a package has no tensors. This is a bug."),

@@ -101,6 +101,15 @@ pub(crate) struct Qwen3Facts {
     pub(crate) end: Option<u32>,
 }
 
+impl Qwen3Facts {
+    /// By how much each pair of numbers of a head turns from one position to the next, in radians.
+    pub(crate) fn frequencies(&self) -> Vec<f32> {
+        // In F32 and in this order, as the reference implementation does: positions in the thousands multiply the error.
+        let width = self.head_width as f32;
+        (0..self.head_width).step_by(2).map(|at| 1.0 / self.theta.powf(at as f32 / width)).collect()
+    }
+}
+
 /// The settings of one configuration file; absent and `null` are the same.
 #[derive(Debug)]
 pub(crate) struct Settings {

@@ -50,10 +50,7 @@ struct Rotary {
 
 impl Rotary {
     fn new(facts: &Qwen3Facts) -> Self {
-        // In F32 and in this order, as the reference implementation does: positions in the thousands multiply the error.
-        let width = facts.head_width as f32;
-        let frequencies =
-            (0..facts.head_width).step_by(2).map(|at| 1.0 / facts.theta.powf(at as f32 / width)).collect();
+        let frequencies = facts.frequencies();
         Self { frequencies, table: None }
     }
 

@@ -160,6 +160,24 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// Like [`Self::f32`], as plain numbers.
+    pub(crate) fn numbers(&self, role: Role, shape: &[usize]) -> Result<Vec<f32>, EngineError> {
+        self.f32(role, shape)?
+            .flatten_all()
+            .and_then(|tensor| tensor.to_vec1::<f32>())
+            .map_err(|error| EngineError::corrupt(self.files[0].path(), error))
+    }
+
+    /// The biases of `roles` end to end, each as long as its number says; `None` where none of them has one.
+    pub(crate) fn biases(&self, roles: &[(Role, usize)]) -> Result<Option<Vec<f32>>, EngineError> {
+        let there = |&&(role, _): &&(Role, usize)| self.find(role.bias()).is_some();
+        if !roles.iter().any(|role| there(&role)) {
+            return Ok(None);
+        }
+        let biases = roles.iter().map(|&(role, length)| self.numbers(role.bias(), &[length]));
+        Ok(Some(biases.collect::<Result<Vec<_>, _>>()?.concat()))
+    }
+
     /// Like [`Self::f32`], `None` where there is no such tensor.
     pub(crate) fn optional_f32(&self, role: Role, shape: &[usize]) -> Result<Option<Tensor>, EngineError> {
         self.find(role).map(|_| self.f32(role, shape)).transpose()

@@ -35,7 +35,7 @@ impl Backend {
         match self {
             Self::CoreMl(_) => BackendName::CoreMl,
             Self::Metal => BackendName::CandleMetal,
-            Self::Cpu => BackendName::CandleCpu,
+            Self::Cpu => BackendName::Cpu,
             Self::CoreMlInterpreted => BackendName::CoreMlInterpreted,
         }
     }

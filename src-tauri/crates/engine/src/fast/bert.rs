@@ -67,8 +67,7 @@ impl FastBert {
     /// Packs what it needs from `weights`; the model suits the kernels.
     pub(crate) fn load(weights: &Weights, facts: &BertFacts) -> Result<Self, EngineError> {
         let tokens = weights.table(weight(None, "token_embd"), &[vocabulary(weights)?, facts.hidden])?;
-        let layers =
-            (0..facts.layers).map(|layer| Layer::load(weights, layer, facts)).collect::<Result<_, _>>()?;
+        let layers = (0..facts.layers).map(|layer| Layer::load(weights, layer, facts)).collect::<Result<_, _>>()?;
         let positions = positions(weights, facts)?
             .flatten_all()
             .and_then(|positions| positions.to_vec1::<f32>())

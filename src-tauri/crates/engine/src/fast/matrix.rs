@@ -155,10 +155,8 @@ pub(super) struct Linear {
 impl Linear {
     /// The matrices and biases of `roles`; each has its outputs and all have `inputs`.
     pub(super) fn load(weights: &Weights, roles: &[(Role, usize)], inputs: usize) -> Result<Self, EngineError> {
-        let sources: Vec<Stored> = roles
-            .iter()
-            .map(|&(role, outputs)| weights.stored(role, [outputs, inputs]))
-            .collect::<Result<_, _>>()?;
+        let sources: Vec<Stored> =
+            roles.iter().map(|&(role, outputs)| weights.stored(role, [outputs, inputs])).collect::<Result<_, _>>()?;
         let mut parts = Vec::new();
         let mut outputs = 0;
         for same in sources.chunk_by(|one, next| Kind::of(one) == Kind::of(next)) {
@@ -201,8 +199,14 @@ impl Linear {
 /// `activation(x · gateᵀ) * (x · upᵀ)`.
 pub(super) enum GatedLinear {
     /// Both are of one kind and packed panel by panel in turn.
-    Together { both: Matrix, outputs: usize },
-    Apart { gate: Linear, up: Linear },
+    Together {
+        both: Matrix,
+        outputs: usize,
+    },
+    Apart {
+        gate: Linear,
+        up: Linear,
+    },
 }
 
 impl GatedLinear {

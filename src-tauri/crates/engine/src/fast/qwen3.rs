@@ -78,8 +78,7 @@ impl FastQwen3 {
     /// Packs what it needs from `weights`; the model suits the kernels.
     pub(crate) fn load(weights: &Weights, facts: &Qwen3Facts) -> Result<Self, EngineError> {
         let tokens = weights.table(weight(None, "token_embd"), &[vocabulary(weights)?, facts.hidden])?;
-        let layers =
-            (0..facts.layers).map(|layer| Layer::load(weights, layer, facts)).collect::<Result<_, _>>()?;
+        let layers = (0..facts.layers).map(|layer| Layer::load(weights, layer, facts)).collect::<Result<_, _>>()?;
         let norm = weights.numbers(weight(None, "output_norm"), &[facts.hidden])?;
         Ok(Self {
             facts: facts.clone(),

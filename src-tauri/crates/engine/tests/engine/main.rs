@@ -4,6 +4,7 @@
 //! Comparisons with other people's implementations on a real model are in the workspace's `tests/`.
 
 mod bad_input;
+mod kernels;
 mod make;
 mod reference;
 mod vectors;

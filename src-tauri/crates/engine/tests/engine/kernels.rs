@@ -1,0 +1,86 @@
+//! The encoders on Embedbar's kernels: against the definition, against candle, and every text against itself in company.
+
+use candle_core::quantized::GgmlDType;
+use embedbar_contract::{BackendName, PromptKind, RecipeName};
+use embedbar_engine::{Arithmetic, Engine};
+use safetensors::Dtype;
+
+use crate::make::{self, Model};
+use crate::vectors::{bert_vectors, embed, largest_difference, qwen3_vectors, rounded, smallest_cosine};
+
+const QUANTISED: [GgmlDType; 7] = [
+    GgmlDType::Q8_0,
+    GgmlDType::Q4_0,
+    GgmlDType::Q4_1,
+    GgmlDType::Q4K,
+    // Packed as eight bits.
+    GgmlDType::Q5_0,
+    GgmlDType::Q6K,
+    GgmlDType::Q5K,
+];
+
+/// Each family with the definition of its vectors.
+fn families() -> [(Model, fn(&Model) -> Vec<Vec<f32>>); 2] {
+    [(make::bert(256), bert_vectors), (make::qwen3(256), qwen3_vectors)]
+}
+
+fn open(path: &std::path::Path, arithmetic: Arithmetic) -> Engine {
+    let engine = Engine::open_with("test", path, arithmetic).expect("it can be opened");
+    let wanted = if arithmetic == Arithmetic::Candle { BackendName::CandleCpu } else { BackendName::Cpu };
+    assert_eq!(engine.backend(), wanted);
+    engine
+}
+
+#[test]
+fn exact_weights_give_the_definition() {
+    for (model, definition) in families() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+            let folder = tempfile::tempdir().expect("a folder");
+            model.write(folder.path(), dtype);
+            let mut engine = open(folder.path(), Arithmetic::Kernels);
+            for recipe in [RecipeName::Native, RecipeName::Papr] {
+                let candle = embed(&mut open(folder.path(), Arithmetic::Candle), recipe);
+                let difference = largest_difference(&embed(&mut engine, recipe), &candle);
+                assert!(difference < 5e-6, "{dtype:?} {recipe} against candle: {difference}");
+            }
+            let wanted = definition(&rounded(&model, dtype));
+            let difference = largest_difference(&embed(&mut engine, RecipeName::Native), &wanted);
+            assert!(difference < 5e-6, "{dtype:?}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn quantised_weights_are_near_the_definition_on_the_rounded_weights() {
+    for (model, definition) in families() {
+        for dtype in QUANTISED {
+            let folder = tempfile::tempdir().expect("a folder");
+            let rounded = model.write_gguf(folder.path(), dtype);
+            let mut engine = open(&folder.path().join("model.gguf"), Arithmetic::Kernels);
+            let found = embed(&mut engine, RecipeName::Native);
+            let cosine = smallest_cosine(&found, &definition(&rounded));
+            assert!(cosine > 0.998, "{dtype:?}: {cosine}");
+            let candle = embed(&mut open(&folder.path().join("model.gguf"), Arithmetic::Candle), RecipeName::Native);
+            let cosine = smallest_cosine(&found, &candle);
+            assert!(cosine > 0.998, "{dtype:?} against candle: {cosine}");
+        }
+    }
+}
+
+#[test]
+fn a_text_gives_the_same_bits_in_any_company() {
+    for (model, _) in families() {
+        for dtype in [GgmlDType::F32, GgmlDType::Q8_0, GgmlDType::Q4K] {
+            let folder = tempfile::tempdir().expect("a folder");
+            model.write_gguf(folder.path(), dtype);
+            let mut engine = open(&folder.path().join("model.gguf"), Arithmetic::Kernels);
+            let mut texts = make::texts();
+            let together = embed(&mut engine, RecipeName::Native);
+            texts.truncate(together.len());
+            for (text, wanted) in texts.iter().zip(&together) {
+                let alone = engine.embed(std::slice::from_ref(text), PromptKind::None, RecipeName::Native);
+                assert_eq!(alone.expect("it can be embedded").vectors[0], *wanted, "{dtype:?}: {text}");
+            }
+        }
+    }
+}

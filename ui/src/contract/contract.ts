@@ -3,7 +3,7 @@
 /**
  * Which programme of arithmetic runs the model.
  */
-export type BackendName = "candle_cpu" | "candle_metal" | "core_ml" | "core_ml_interpreted" | "remote";
+export type BackendName = "candle_cpu" | "cpu" | "candle_metal" | "core_ml" | "core_ml_interpreted" | "remote";
 
 /**
  * One thing that a clean-up did.

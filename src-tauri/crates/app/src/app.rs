@@ -133,7 +133,7 @@ impl App {
         };
         let program = worker_program(options.worker)?;
         let converter = ConverterProgram { program: program.clone(), arguments: vec![OsString::from("converter")] };
-        let arguments = [vec![OsString::from("worker")], options.worker_arguments].concat();
+        let arguments = worker_arguments(&home, options.worker_arguments);
         let worker = WorkerProgram { program, arguments, environment: environment.clone() };
         let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
         let (file, models) = (home.index(), home.models());
@@ -340,6 +340,11 @@ fn already_owned(home: &Home) -> Failure {
 
 /// The program that becomes a worker or a converter: named by the caller or by `EMBEDBAR_WORKER`, else `embedbar` beside this program, else this
 /// program itself where it is `embedbar`.
+/// What a worker's command line is after the program, `more` at its end.
+pub(crate) fn worker_arguments(home: &Home, more: Vec<OsString>) -> Vec<OsString> {
+    [vec![OsString::from("worker"), OsString::from("--packed"), home.packed().into()], more].concat()
+}
+
 pub(crate) fn worker_program(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(named) =
         chosen.or_else(|| env::var_os("EMBEDBAR_WORKER").filter(|named| !named.is_empty()).map(PathBuf::from))

@@ -6,7 +6,7 @@
 //! other cache of the system is dropped, no file that a person made is touched. What other programs would give back if they were
 //! asked is in [`crate::neighbours`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use embedbar_contract::{CleanupItem, CleanupReceipt, ModelState};
@@ -78,12 +78,13 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
     let mut files = (cfg!(target_os = "linux") && idle)
         .then(|| item("Drop what the system keeps of our model files, which counts as available anyway".to_owned()));
     let mut left = item("Remove what broken-off conversions have left".to_owned());
+    let mut packed = item("Remove the packed matrices of models that are no longer there".to_owned());
     let outdated = outdated_compilations();
     let mut compiled = (!outdated.is_empty())
         .then(|| item("Remove what Core ML has compiled of our models for earlier builds of macOS".to_owned()));
     if dry_run {
         let items = worker.into_iter().chain([own]).chain(files).collect();
-        let disk = [left].into_iter().chain(compiled).collect();
+        let disk = [left, packed].into_iter().chain(compiled).collect();
         return CleanupReceipt { dry_run, items, disk, after: before.clone(), before };
     }
     if worker.is_some() {
@@ -97,14 +98,16 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
         });
         files.freed_bytes = dropping.await.ok().flatten().map(|dropped| dropped.iter().sum());
     }
-    let models = app.home.models();
+    let (models, packs) = (app.home.models(), app.home.packed());
+    let known: Vec<String> = app.library.models().into_iter().map(|model| model.id).collect();
     let sweeping = tokio::task::spawn_blocking(move || {
         let before = bytes_below(&models);
         conversion::sweep(&models);
-        (before.saturating_sub(bytes_below(&models)), remove(&outdated))
+        let swept = before.saturating_sub(bytes_below(&models));
+        (swept, remove(&below_but(&packs, &known)), remove(&outdated))
     });
-    if let Ok((swept, removed)) = sweeping.await {
-        left.freed_bytes = Some(swept);
+    if let Ok((swept, unpacked, removed)) = sweeping.await {
+        (left.freed_bytes, packed.freed_bytes) = (Some(swept), Some(unpacked));
         if let Some(compiled) = &mut compiled {
             compiled.freed_bytes = Some(removed);
         }
@@ -117,7 +120,7 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
     own.freed_bytes = before.own_bytes.zip(after.own_bytes).map(|(was, is)| was.saturating_sub(is));
     app.changed.notify_one();
     let items: Vec<CleanupItem> = worker.into_iter().chain([own]).chain(files).collect();
-    let disk: Vec<CleanupItem> = [left].into_iter().chain(compiled).collect();
+    let disk: Vec<CleanupItem> = [left, packed].into_iter().chain(compiled).collect();
     tracing::info!(?items, ?disk, "cleaned up");
     CleanupReceipt { dry_run, items, disk, before, after }
 }
@@ -140,6 +143,13 @@ fn outdated_compilations() -> Vec<PathBuf> {
     let caches = std::env::home_dir().map(|home| home.join("Library/Caches"));
     let both = caches.zip(embedbar_memory::system_build());
     both.map(|(caches, build)| compiled::of_other_builds(&caches, &build)).unwrap_or_default()
+}
+
+/// What is in a folder under none of these names.
+fn below_but(folder: &Path, names: &[String]) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let unknown = entries.filter(|entry| !names.iter().any(|name| entry.file_name().to_str() == Some(name)));
+    unknown.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
 /// Removes folders and says how much they held.

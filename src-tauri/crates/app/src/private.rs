@@ -19,10 +19,11 @@ pub async fn embed_with(
     worker_arguments: Vec<OsString>,
     request: EmbedRequest,
 ) -> Result<Embeddings, Failure> {
-    let model = Library::open(&Home::open(home)?).find(name)?;
+    let home = Home::open(home)?;
+    let model = Library::open(&home).find(name)?;
     let worker = WorkerProgram {
         program: worker_program(None)?,
-        arguments: [vec![OsString::from("worker")], worker_arguments].concat(),
+        arguments: crate::app::worker_arguments(&home, worker_arguments),
         environment: Environment::default(),
     };
     let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());

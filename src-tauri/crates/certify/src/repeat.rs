@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use embedbar_contract::PromptKind;
-use embedbar_engine::{Arithmetic, ComputeUnit, Engine, is_package};
+use embedbar_engine::{ComputeUnit, Engine, How, is_package};
 use embedbar_memory::system_version;
 use serde::{Deserialize, Serialize};
 
@@ -63,13 +63,13 @@ impl Repetition {
     }
 }
 
-/// Opens a model for use: a checkpoint with `arithmetic`, a package that has a certificate only on a unit that passes it.
-pub fn open(id: &str, path: &Path, arithmetic: Arithmetic) -> Result<Engine, CertifyError> {
+/// Opens a model for use: a checkpoint as `how` says, a package that has a certificate only on a unit that passes it.
+pub fn open(id: &str, path: &Path, how: &How) -> Result<Engine, CertifyError> {
     // The interpreter computes what the evaluator computed, and would take minutes to say so.
     let units: Vec<ComputeUnit> =
         ComputeUnit::all().iter().copied().filter(|unit| *unit != ComputeUnit::Interpreter).collect();
     if units.is_empty() || !is_package(path) {
-        return Ok(Engine::open_with(id, path, arithmetic)?);
+        return Ok(Engine::open_as(id, path, how)?);
     }
     first_that_passes(path, &units, |unit| {
         let mut engine = Engine::open_on(id, path, unit)?;

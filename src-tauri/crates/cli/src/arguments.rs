@@ -114,6 +114,9 @@ pub(crate) enum Command {
         /// What computes on the processor
         #[arg(long, value_enum, default_value_t)]
         backend: CpuBackend,
+        /// The folder for packed matrices
+        #[arg(long, value_name = "DIR")]
+        packed: Option<PathBuf>,
     },
     /// Convert one checkpoint for an Embedbar program
     #[command(hide = true)]
@@ -458,4 +461,7 @@ pub(crate) struct Probe {
     /// What computes on the processor
     #[arg(long, value_enum, default_value_t)]
     pub(crate) backend: CpuBackend,
+    /// A folder for packed matrices
+    #[arg(long, value_name = "DIR")]
+    pub(crate) packed: Option<PathBuf>,
 }

@@ -16,11 +16,12 @@ mod plan;
 mod probe;
 mod serve;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use embedbar_engine::Arithmetic;
+use embedbar_engine::How;
 
 use arguments::{Arguments, Command, CpuBackend, Env};
 
@@ -39,7 +40,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         // These need no runtime: a worker answers on plain threads and a converter works on them, a probe holds the engine itself,
         // and to inspect is to read.
-        Command::Worker { backend } => worker(backend),
+        Command::Worker { backend, packed } => worker(backend, packed),
         Command::Converter => converter::run(),
         Command::Probe(probe) => probe::run(&probe),
         Command::Inspect { path } => inspect::run(&path, arguments.json),
@@ -67,7 +68,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn worker(backend: CpuBackend) -> anyhow::Result<()> {
+fn worker(backend: CpuBackend, packed: Option<PathBuf>) -> anyhow::Result<()> {
     use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
 
@@ -77,9 +78,7 @@ fn worker(backend: CpuBackend) -> anyhow::Result<()> {
     socket
         .peer_addr()
         .context("`embedbar worker` is started by Embedbar itself, with a socket as its standard input")?;
-    let open: embedbar_worker::Open = match backend {
-        CpuBackend::Kernels => |id, path| Ok(embedbar_certify::open(id, path, Arithmetic::Kernels)?),
-        CpuBackend::Candle => |id, path| Ok(embedbar_certify::open(id, path, Arithmetic::Candle)?),
-    };
-    Ok(embedbar_worker::run(socket, open)?)
+    let how = How { arithmetic: backend.into(), packed };
+    let open = |id: &str, path: &Path| Ok(embedbar_certify::open(id, path, &how)?);
+    Ok(embedbar_worker::run(socket, &open)?)
 }

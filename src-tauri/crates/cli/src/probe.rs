@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use embedbar_contract::{Failure, PromptKind, RecipeName};
-use embedbar_engine::Engine;
+use embedbar_engine::{Engine, How};
 use serde::Serialize;
 
 use crate::arguments::Probe;
@@ -33,8 +33,9 @@ pub(crate) fn run(probe: &Probe) -> anyhow::Result<()> {
     let texts = fs::read_to_string(&probe.texts).with_context(|| format!("cannot read `{}`", probe.texts.display()))?;
     let texts: Vec<String> = texts.lines().map(str::to_owned).collect();
     ensure!(!texts.is_empty() && probe.batch > 0, "there is nothing to embed");
+    let how = How { arithmetic: probe.backend.into(), packed: probe.packed.clone() };
     let started = Instant::now();
-    let mut engine = Engine::open_with("probe", &probe.model, probe.backend.into()).map_err(Failure::from)?;
+    let mut engine = Engine::open_as("probe", &probe.model, &how).map_err(Failure::from)?;
     let mut embed = |texts: &[String]| engine.embed(texts, PromptKind::None, RecipeName::Native).map_err(Failure::from);
     embed(&texts[..1])?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use embedbar_contract::{PromptKind, RecipeName};
-use embedbar_engine::{Arithmetic, Engine};
+use embedbar_engine::{Arithmetic, Engine, How};
 
 /// Processor time of this process so far.
 fn spent() -> f64 {
@@ -27,7 +27,8 @@ fn main() {
     let seconds = arguments.next().and_then(|it| it.parse().ok()).unwrap_or(2.0);
     for arithmetic in [Arithmetic::Kernels, Arithmetic::Candle] {
         let started = Instant::now();
-        let mut engine = Engine::open_with("model", Path::new(&model), arithmetic).expect("it opens");
+        let mut engine =
+            Engine::open_as("model", Path::new(&model), &How { arithmetic, ..How::default() }).expect("it opens");
         let load_ms = started.elapsed().as_secs_f64() * 1e3;
         for tokens in [8, 16, 64, 128] {
             let text = vec!["word"; tokens - 2].join(" ");

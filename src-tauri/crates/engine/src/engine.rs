@@ -73,6 +73,15 @@ pub enum Arithmetic {
     Candle,
 }
 
+/// How a checkpoint is opened.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct How {
+    /// What computes.
+    pub arithmetic: Arithmetic,
+    /// The folder for packed matrices, which are written at the first load and mapped from then on; `None` keeps them in memory.
+    pub packed: Option<PathBuf>,
+}
+
 /// Starts the threads that compute, which otherwise begin with the first product and inherit the priority of whoever needs it.
 pub fn start_threads() {
     fast::team();
@@ -93,11 +102,11 @@ impl Engine {
     /// model (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`)
     /// is read where it is there. A `.mlpackage` of a fixed length can be opened too: by Core ML on macOS, interpreted and slow elsewhere.
     pub fn open(id: &str, path: &Path) -> Result<Self, EngineError> {
-        Self::open_with(id, path, Arithmetic::default())
+        Self::open_as(id, path, &How::default())
     }
 
-    /// Like [`Self::open`]; `arithmetic` says what computes with a checkpoint on the processor.
-    pub fn open_with(id: &str, path: &Path, arithmetic: Arithmetic) -> Result<Self, EngineError> {
+    /// Like [`Self::open`], in the way that `how` says.
+    pub fn open_as(id: &str, path: &Path, how: &How) -> Result<Self, EngineError> {
         if is_package(path) {
             return Self::open_on(id, path, ComputeUnit::all()[0]);
         }
@@ -126,11 +135,14 @@ impl Engine {
         let revision = revision(weights.files().iter().map(AsRef::as_ref), &bytes, &facts);
         let precision = precision(&weights);
         let backend: Box<dyn Backend> = match &facts.family {
-            Family::Bert(bert) if fast::suits(&facts.family) && arithmetic == Arithmetic::Kernels => {
-                Box::new(FastBert::load(&weights, bert)?)
-            }
-            Family::Qwen3(qwen3) if fast::suits(&facts.family) && arithmetic == Arithmetic::Kernels => {
-                Box::new(FastQwen3::load(&weights, qwen3)?)
+            family if how.arithmetic == Arithmetic::Kernels && fast::suits(family) => {
+                fast::load(how.packed.as_deref(), (id, &revision), |shelf| -> Result<Box<dyn Backend>, EngineError> {
+                    Ok(match family {
+                        Family::Bert(facts) => Box::new(FastBert::load(&weights, facts, shelf)?),
+                        Family::Qwen3(facts) => Box::new(FastQwen3::load(&weights, facts, shelf)?),
+                        Family::Package => unreachable!("a package has no tensors. This is a bug."),
+                    })
+                })?
             }
             Family::Bert(facts) => Box::new(Bert::load(&weights, facts)?),
             Family::Qwen3(facts) => Box::new(Qwen3::load(&weights, facts)?),

@@ -20,9 +20,11 @@ mod matrix;
 mod packing;
 mod qwen3;
 mod room;
+mod shelf;
 
 pub(crate) use bert::FastBert;
 pub(crate) use qwen3::FastQwen3;
+pub(crate) use shelf::load;
 
 /// The threads that compute, started by the first who asks: they keep the priority of whoever that is.
 pub(crate) fn team() -> &'static Team {

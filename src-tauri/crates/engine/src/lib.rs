@@ -38,7 +38,7 @@ mod tokens;
 mod weights;
 
 pub use backend::{Backend, BackendError, BatchShape, Output, PaddedBatch};
-pub use engine::{Arithmetic, Batch, Engine, is_package, start_threads};
+pub use engine::{Arithmetic, Batch, Engine, How, is_package, start_threads};
 pub use error::EngineError;
 pub use package::ComputeUnit;
 pub use recipe::{Padding, Pooling, Prompts, Recipe};

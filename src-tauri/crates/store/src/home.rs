@@ -89,6 +89,11 @@ impl Home {
         self.root.join("models")
     }
 
+    /// Matrices of models in the form that is computed with; they can be made again from the models.
+    pub fn packed(&self) -> PathBuf {
+        self.root.join("packed")
+    }
+
     /// Which `.env` is followed.
     pub fn followed(&self) -> PathBuf {
         self.root.join("followed.json")

@@ -23,7 +23,7 @@ use embedbar_wire::{Frame, FrameError, Hello, Role};
 use crate::holding::{Answer, Holding};
 
 /// Opens the model at a path under an id.
-pub type Open = fn(&str, &Path) -> Result<Engine, Failure>;
+pub type Open<'a> = &'a (dyn Fn(&str, &Path) -> Result<Engine, Failure> + Sync);
 
 /// Serves the owner at the other end of `socket` with models that `open` opens. Returns only where the conversation cannot begin;
 /// otherwise the process ends when the owner closes the socket.

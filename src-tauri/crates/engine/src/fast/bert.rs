@@ -10,6 +10,7 @@ use embedbar_kernels::{
 use super::{
     matrix::{Linear, Then},
     room::{Room, left, normalise},
+    shelf::Shelf,
 };
 use crate::{
     EngineError,
@@ -65,9 +66,10 @@ impl OwnedNorm {
 
 impl FastBert {
     /// Packs what it needs from `weights`; the model suits the kernels.
-    pub(crate) fn load(weights: &Weights, facts: &BertFacts) -> Result<Self, EngineError> {
+    pub(crate) fn load(weights: &Weights, facts: &BertFacts, shelf: &mut Shelf) -> Result<Self, EngineError> {
         let tokens = weights.table(weight(None, "token_embd"), &[vocabulary(weights)?, facts.hidden])?;
-        let layers = (0..facts.layers).map(|layer| Layer::load(weights, layer, facts)).collect::<Result<_, _>>()?;
+        let layers =
+            (0..facts.layers).map(|layer| Layer::load(weights, layer, facts, shelf)).collect::<Result<_, _>>()?;
         let positions = positions(weights, facts)?
             .flatten_all()
             .and_then(|positions| positions.to_vec1::<f32>())
@@ -115,16 +117,18 @@ impl FastBert {
 }
 
 impl Layer {
-    fn load(weights: &Weights, layer: usize, facts: &BertFacts) -> Result<Self, EngineError> {
+    fn load(weights: &Weights, layer: usize, facts: &BertFacts, shelf: &mut Shelf) -> Result<Self, EngineError> {
         let (hidden, intermediate) = (facts.hidden, facts.intermediate);
         let mixed = ["attn_q", "attn_k", "attn_v"].map(|stem| (weight(layer, stem), hidden));
-        let linear = |stem, outputs, inputs| Linear::load(weights, &[(weight(layer, stem), outputs)], inputs);
+        let linear = |stem, outputs, inputs, shelf: &mut Shelf| {
+            Linear::load(weights, &[(weight(layer, stem), outputs)], inputs, shelf)
+        };
         Ok(Self {
-            mixed: Linear::load(weights, &mixed, hidden)?,
-            output: linear("attn_output", hidden, hidden)?,
+            mixed: Linear::load(weights, &mixed, hidden, shelf)?,
+            output: linear("attn_output", hidden, hidden, shelf)?,
             output_norm: OwnedNorm::load(weights, Some(layer), "attn_output_norm", facts)?,
-            up: linear("ffn_up", intermediate, hidden)?,
-            down: linear("ffn_down", hidden, intermediate)?,
+            up: linear("ffn_up", intermediate, hidden, shelf)?,
+            down: linear("ffn_down", hidden, intermediate, shelf)?,
             down_norm: OwnedNorm::load(weights, Some(layer), "layer_output_norm", facts)?,
         })
     }

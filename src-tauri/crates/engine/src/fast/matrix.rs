@@ -3,11 +3,15 @@
 use std::sync::Mutex;
 
 use embedbar_kernels::{
-    Activated, AddTo, AlignedBytes, Epilogue, ExactMatrix, ExactPacker, ExactShape, Gated, Group, Isa, Output,
-    PackedMatrix, PackedShape, Packer, Plain, Product, QuantisedRows, WithBias, elementwise::Activation, interleaved,
+    Activated, AddTo, Epilogue, ExactMatrix, ExactPacker, ExactShape, Gated, Group, Isa, Output, PackedMatrix,
+    PackedShape, Packer, Plain, Product, QuantisedRows, WithBias, elementwise::Activation, interleaved,
 };
 
-use super::{packing::Kind, team};
+use super::{
+    packing::Kind,
+    shelf::{Bytes, Shelf},
+    team,
+};
 use crate::{
     EngineError,
     weights::{Role, Stored, Weights},
@@ -17,7 +21,7 @@ use crate::{
 pub(super) struct Matrix {
     form: Form,
     isa: Isa,
-    bytes: AlignedBytes,
+    bytes: Bytes,
 }
 
 #[derive(Clone, Copy)]
@@ -40,59 +44,59 @@ impl Matrix {
     fn pack(
         sources: &[Stored],
         outputs: usize,
+        shelf: &mut Shelf,
         place: impl Fn(usize) -> (usize, usize) + Sync,
     ) -> Result<Self, EngineError> {
         let (first, isa) = (&sources[0], Isa::best());
         let kind = Kind::of(first);
         let corrupt = |problem: String| EngineError::corrupt(first.file.path(), problem);
-        let failed = Mutex::new(None);
-        let note = |name: &str, error: candle_core::Error| {
-            *failed.lock().expect("nobody panics while they hold it. This is a bug.") =
-                Some(format!("the tensor `{name}` cannot be used: {error}"));
-        };
         let (form, bytes) = match kind.shape(outputs, first.columns, isa) {
             Ok(shape) => {
                 shape.check().map_err(|error| corrupt(error.to_string()))?;
-                let mut bytes = AlignedBytes::zeroed(shape.bytes());
-                team().for_each_piece(&mut bytes, shape.panel_bytes(), |panel, bytes| {
-                    let mut packer = Packer::new(shape).expect("it was checked. This is a bug.");
-                    let packed = packer.panel(panel, bytes, |row, target| {
-                        let (source, row) = place(row);
-                        kind.fill(&sources[source], row, target).map_err(|error| (source, error))
+                let fill = |bytes: &mut [u8]| {
+                    let failed = Mutex::new(None);
+                    team().for_each_piece(bytes, shape.panel_bytes(), |panel, bytes| {
+                        let mut packer = Packer::new(shape).expect("it was checked. This is a bug.");
+                        let packed = packer.panel(panel, bytes, |row, target| {
+                            let (source, row) = place(row);
+                            kind.fill(&sources[source], row, target).map_err(|error| (source, error))
+                        });
+                        if let Err((source, error)) = packed {
+                            let name = &sources[source].name;
+                            *failed.lock().expect("nobody panics while they hold it. This is a bug.") =
+                                Some(format!("the tensor `{name}` cannot be used: {error}"));
+                        }
                     });
-                    if let Err((source, error)) = packed {
-                        note(&sources[source].name, error);
+                    match failed.into_inner().expect("nobody panicked while they held it. This is a bug.") {
+                        Some(problem) => Err(corrupt(problem)),
+                        None => Ok(release(sources)),
                     }
-                });
-                (Form::Coded(shape), bytes)
+                };
+                (Form::Coded(shape), shelf.place(shape.bytes(), fill)?)
             }
             Err(shape) => {
                 shape.check().map_err(|error| corrupt(error.to_string()))?;
-                let mut bytes = AlignedBytes::zeroed(shape.bytes());
-                team().for_each_piece(&mut bytes, shape.panel_bytes(), |panel, bytes| {
-                    let mut packer = ExactPacker::new(shape).expect("it was checked. This is a bug.");
-                    let Ok(()) = packer.panel(panel, bytes, |row, target| {
-                        let (source, row) = place(row);
-                        target.copy_from_slice(sources[source].row(row));
-                        Ok::<(), std::convert::Infallible>(())
+                let fill = |bytes: &mut [u8]| {
+                    team().for_each_piece(bytes, shape.panel_bytes(), |panel, bytes| {
+                        let mut packer = ExactPacker::new(shape).expect("it was checked. This is a bug.");
+                        let Ok(()) = packer.panel(panel, bytes, |row, target| {
+                            let (source, row) = place(row);
+                            target.copy_from_slice(sources[source].row(row));
+                            Ok::<(), std::convert::Infallible>(())
+                        });
                     });
-                });
-                (Form::Exact(shape), bytes)
+                    Ok(release(sources))
+                };
+                (Form::Exact(shape), shelf.place(shape.bytes(), fill)?)
             }
         };
-        if let Some(problem) = failed.into_inner().expect("nobody panicked while they held it. This is a bug.") {
-            return Err(corrupt(problem));
-        }
-        for source in sources {
-            source.file.release(&source.range);
-        }
         Ok(Self { form, isa, bytes })
     }
 
     /// Matrices below one another.
-    fn stacked(sources: &[Stored]) -> Result<Self, EngineError> {
+    fn stacked(sources: &[Stored], shelf: &mut Shelf) -> Result<Self, EngineError> {
         let outputs = sources.iter().map(|source| source.rows).sum();
-        Self::pack(sources, outputs, |row| {
+        Self::pack(sources, outputs, shelf, |row| {
             let mut row = row;
             for (number, source) in sources.iter().enumerate() {
                 if row < source.rows {
@@ -122,13 +126,20 @@ impl Matrix {
     fn multiply<E: Epilogue>(&self, left: Left, output: Output, epilogue: &E) {
         const SAME: &str = "it has not changed since it was packed. This is a bug.";
         let operands = match self.form {
-            Form::Coded(shape) => PackedMatrix::new(shape, &self.bytes).expect(SAME).times(left.codes),
-            Form::Exact(shape) => ExactMatrix::new(shape, self.isa, &self.bytes).expect(SAME).times(left.rows),
+            Form::Coded(shape) => PackedMatrix::new(shape, self.bytes.get()).expect(SAME).times(left.codes),
+            Form::Exact(shape) => ExactMatrix::new(shape, self.isa, self.bytes.get()).expect(SAME).times(left.rows),
         };
         let product = Product::new(operands, output, epilogue);
         team().for_each(product.parts(), &|_, _| {
             product.run_part();
         });
+    }
+}
+
+/// Lets the system take back the pages of matrices that have been copied.
+fn release(sources: &[Stored]) {
+    for source in sources {
+        source.file.release(&source.range);
     }
 }
 
@@ -154,13 +165,18 @@ pub(super) struct Linear {
 
 impl Linear {
     /// The matrices and biases of `roles`; each has its outputs and all have `inputs`.
-    pub(super) fn load(weights: &Weights, roles: &[(Role, usize)], inputs: usize) -> Result<Self, EngineError> {
+    pub(super) fn load(
+        weights: &Weights,
+        roles: &[(Role, usize)],
+        inputs: usize,
+        shelf: &mut Shelf,
+    ) -> Result<Self, EngineError> {
         let sources: Vec<Stored> =
             roles.iter().map(|&(role, outputs)| weights.stored(role, [outputs, inputs])).collect::<Result<_, _>>()?;
         let mut parts = Vec::new();
         let mut outputs = 0;
         for same in sources.chunk_by(|one, next| Kind::of(one) == Kind::of(next)) {
-            let matrix = Matrix::stacked(same)?;
+            let matrix = Matrix::stacked(same, shelf)?;
             let first = outputs;
             outputs += matrix.outputs();
             parts.push((first, matrix));
@@ -210,14 +226,19 @@ pub(super) enum GatedLinear {
 }
 
 impl GatedLinear {
-    pub(super) fn load(weights: &Weights, gate: Role, up: Role, shape: [usize; 2]) -> Result<Self, EngineError> {
+    pub(super) fn load(
+        weights: &Weights,
+        [gate, up]: [Role; 2],
+        shape: [usize; 2],
+        shelf: &mut Shelf,
+    ) -> Result<Self, EngineError> {
         let [outputs, inputs] = shape;
         let sources = [weights.stored(gate, shape)?, weights.stored(up, shape)?];
         if Kind::of(&sources[0]) != Kind::of(&sources[1]) || !outputs.is_multiple_of(embedbar_kernels::PANEL) {
-            let alone = |role| Linear::load(weights, &[(role, outputs)], inputs);
+            let mut alone = |role| Linear::load(weights, &[(role, outputs)], inputs, shelf);
             return Ok(Self::Apart { gate: alone(gate)?, up: alone(up)? });
         }
-        Ok(Self::Together { both: Matrix::pack(&sources, 2 * outputs, interleaved)?, outputs })
+        Ok(Self::Together { both: Matrix::pack(&sources, 2 * outputs, shelf, interleaved)?, outputs })
     }
 
     /// As [`Matrix::group`].

@@ -13,6 +13,7 @@ use embedbar_kernels::{
 use super::{
     matrix::{GatedLinear, Linear, Then},
     room::{Room, left},
+    shelf::Shelf,
     team,
 };
 use crate::{
@@ -76,9 +77,10 @@ fn root_mean_square(weight: &[f32], epsilon: f32) -> Norm<'_> {
 
 impl FastQwen3 {
     /// Packs what it needs from `weights`; the model suits the kernels.
-    pub(crate) fn load(weights: &Weights, facts: &Qwen3Facts) -> Result<Self, EngineError> {
+    pub(crate) fn load(weights: &Weights, facts: &Qwen3Facts, shelf: &mut Shelf) -> Result<Self, EngineError> {
         let tokens = weights.table(weight(None, "token_embd"), &[vocabulary(weights)?, facts.hidden])?;
-        let layers = (0..facts.layers).map(|layer| Layer::load(weights, layer, facts)).collect::<Result<_, _>>()?;
+        let layers =
+            (0..facts.layers).map(|layer| Layer::load(weights, layer, facts, shelf)).collect::<Result<_, _>>()?;
         let norm = weights.numbers(weight(None, "output_norm"), &[facts.hidden])?;
         Ok(Self {
             facts: facts.clone(),
@@ -118,27 +120,29 @@ impl FastQwen3 {
 }
 
 impl Layer {
-    fn load(weights: &Weights, layer: usize, facts: &Qwen3Facts) -> Result<Self, EngineError> {
+    fn load(weights: &Weights, layer: usize, facts: &Qwen3Facts, shelf: &mut Shelf) -> Result<Self, EngineError> {
         let Qwen3Facts { hidden, intermediate, head_width, .. } = *facts;
         let (all, shared) = (facts.heads * head_width, facts.groups * head_width);
         let mixed = [("attn_q", all), ("attn_k", shared), ("attn_v", shared)];
         let mixed = mixed.map(|(stem, outputs)| (weight(layer, stem), outputs));
         let norm = |stem, width| weights.numbers(weight(layer, stem), &[width]);
-        let linear = |stem, outputs, inputs| Linear::load(weights, &[(weight(layer, stem), outputs)], inputs);
+        let linear = |stem, outputs, inputs, shelf: &mut Shelf| {
+            Linear::load(weights, &[(weight(layer, stem), outputs)], inputs, shelf)
+        };
         Ok(Self {
             norm: norm("attn_norm", hidden)?,
-            mixed: Linear::load(weights, &mixed, hidden)?,
+            mixed: Linear::load(weights, &mixed, hidden, shelf)?,
             queries_norm: norm("attn_q_norm", head_width)?,
             keys_norm: norm("attn_k_norm", head_width)?,
-            output: linear("attn_output", hidden, all)?,
+            output: linear("attn_output", hidden, all, shelf)?,
             feed_norm: norm("ffn_norm", hidden)?,
             gated: GatedLinear::load(
                 weights,
-                weight(layer, "ffn_gate"),
-                weight(layer, "ffn_up"),
+                [weight(layer, "ffn_gate"), weight(layer, "ffn_up")],
                 [intermediate, hidden],
+                shelf,
             )?,
-            down: linear("ffn_down", hidden, intermediate)?,
+            down: linear("ffn_down", hidden, intermediate, shelf)?,
         })
     }
 

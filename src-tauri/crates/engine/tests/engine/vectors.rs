@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::quantized::GgmlDType;
 use embedbar_contract::{BackendName, Precision, PromptKind, RecipeName};
-use embedbar_engine::{Arithmetic, Engine, Padding};
+use embedbar_engine::{Arithmetic, Engine, How, Padding};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
@@ -108,7 +108,8 @@ fn bert_from_gguf_is_the_definition_on_the_rounded_weights() {
         let rounded = model.write_gguf(folder.path(), dtype);
         // candle widens this architecture to F32, so that nothing but the weights is rounded.
         let path = folder.path().join("model.gguf");
-        let mut engine = Engine::open_with("test", &path, Arithmetic::Candle).unwrap();
+        let mut engine =
+            Engine::open_as("test", &path, &How { arithmetic: Arithmetic::Candle, ..How::default() }).unwrap();
         let difference = largest_difference(&embed(&mut engine, RecipeName::Native), &bert_vectors(&rounded));
         assert!(difference < 5e-6, "{dtype:?}: {difference}");
         assert_eq!(engine.generation(RecipeName::Native).precision, precision);

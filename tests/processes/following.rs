@@ -182,6 +182,28 @@ fn a_choice_is_written_into_the_followed_file_once_its_lines_were_seen() {
     assert_eq!(fs::read_to_string(&file).expect("it is there"), kept);
 }
 
+#[test]
+fn the_recipe_of_the_file_is_that_of_our_own_index_and_search() {
+    let home = TestHome::new();
+    let server = home.serve();
+    becomes(&server, "all-MiniLM-L6-v2");
+    let folder = home.scratch().join("notes");
+    fs::create_dir_all(&folder).expect("it can be made");
+    fs::write(folder.join("key.md"), "The signing key is rotated every spring.").expect("it can be written");
+    let file = home.scratch().join(".env");
+    save(&file, "EMBEDBAR_RECIPE=papr\n", true);
+    home.json(&["env", "use", file.to_str().expect("UTF-8"), "--approve"]);
+    home.json(&["index", folder.to_str().expect("UTF-8")]);
+    let search = || home.json(&["search", "when do we change the key"]).remove(0);
+    let found = eventually("the search is by the file's recipe", || {
+        Some(search()).filter(|found| found["generation"]["recipe"] == "papr")
+    });
+    assert!(found["cosine"].as_f64().is_some_and(|cosine| cosine > 0.3), "found by meaning: {found}");
+    // Programs name theirs.
+    let embedded = call(&server, "embed", &json!({ "texts": ["x"] })).expect("it answers");
+    assert_eq!(embedded["items"][0]["generation"]["recipe"], "native");
+}
+
 /// The short form of `cargo xtask bench -- swap`.
 #[test]
 fn twenty_swaps_by_saves_at_fifty_requests_a_second_drop_nothing() {

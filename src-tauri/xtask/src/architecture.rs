@@ -17,6 +17,8 @@ const SHELL: &str = "embedbar-desktop";
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("embedbar-documents", &["embedbar-engine", "embedbar-lifecycle", "embedbar-worker", "embedbar-app"]),
     ("embedbar-engine", &["embedbar-lifecycle", "embedbar-documents", "embedbar-gateway", "embedbar-app"]),
+    // Arithmetic on slices, and nothing else.
+    ("embedbar-kernels", &["embedbar-contract", "embedbar-engine", "embedbar-memory", "embedbar-app"]),
     // The judge of packages and their writer share no code.
     ("embedbar-convert", &["embedbar-mil"]),
     ("embedbar-mil", &["embedbar-convert", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),

@@ -5,9 +5,11 @@
 
 mod architecture;
 mod arguments;
+mod arm;
 mod bench;
 mod contract;
 mod files;
+mod foreign;
 mod mac;
 mod model;
 mod python;

@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Rig,
     /// Unpacking the Mac's standard library.
     MacCheck,
+    /// Running programs for ARM.
+    Arm,
     /// A container engine for the tests of those that stop and start. What it can do on this machine is found out there.
     Containers,
     /// A checkpoint from the package index, and Python environments. A Python from elsewhere will do.
@@ -56,6 +58,9 @@ const PACKAGES: &[(Need, &str)] = &[
     (Need::Rig, "gir1.2-gtk-3.0"),
     (Need::Rig, "gir1.2-dbusmenu-gtk3-0.4"),
     (Need::MacCheck, "zstd"),
+    (Need::Arm, "qemu-user"),
+    (Need::Arm, "gcc-aarch64-linux-gnu"),
+    (Need::Arm, "libc6-dev-arm64-cross"),
     (Need::Containers, "podman"),
     (Need::Containers, "crun"),
     // for an image that is made and not fetched
@@ -188,6 +193,10 @@ fn ensure_elsewhere(needs: &[Need], wanted: &[&str]) -> Result<()> {
     }
     if needs.contains(&Need::MacCheck) {
         probe("zstd", "sh", &["-c", "command -v zstd"]);
+    }
+    if needs.contains(&Need::Arm) {
+        probe("qemu-aarch64", "sh", &["-c", "command -v qemu-aarch64"]);
+        probe("a linker for ARM", "sh", &["-c", "command -v aarch64-linux-gnu-gcc"]);
     }
     if needs.contains(&Need::Containers) {
         probe("podman", "podman", &["--version"]);

@@ -20,7 +20,7 @@ use crate::steps::Steps;
 use crate::system::{self, Consent, Need};
 use crate::tally::{self, Skip, SkipList, Tally};
 use crate::workspace::{TEST_FEATURES, Workspace};
-use crate::{architecture, contract, mac, python, ui};
+use crate::{architecture, arm, contract, mac, python, ui};
 
 /// The programs that the tests of the default members start.
 const QUICK_PROGRAMS: &[&str] =
@@ -66,7 +66,9 @@ impl Session<'_> {
         }
         self.contract()?;
         self.architecture()?;
-        for name in ["clippy", "rustdoc", "mac-check", "the UI's type check", "the UI's tests", "the shell's tests"] {
+        for name in
+            ["clippy", "rustdoc", "mac-check", "arm", "the UI's type check", "the UI's tests", "the shell's tests"]
+        {
             self.tally.skip(name, "left out by --quick");
         }
         let mut build = self.workspace.cargo(QUICK_PROGRAMS);
@@ -87,6 +89,7 @@ impl Session<'_> {
         self.ui()?;
         self.lints()?;
         self.mac_check()?;
+        self.arm()?;
         let mut build = self.workspace.cargo(TEST_PROGRAMS);
         self.steps.require("cargo build", BUILD_ADVICE, &mut build)?;
         let python = if python_tests.is_file() {
@@ -187,6 +190,23 @@ impl Session<'_> {
                         self.tally.add(true);
                     } else {
                         self.fail(title, &mac::failure(&finished, title));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn arm(&mut self) -> Result<()> {
+        match arm::find(self.workspace)? {
+            Err(reason) => self.tally.skip("arm", &reason),
+            Ok(library) => {
+                for processor in arm::PROCESSORS {
+                    let finished = arm::attempt(self.workspace, &mut self.steps, &library, processor)?;
+                    if finished.status.success() {
+                        self.tally.add(true);
+                    } else {
+                        self.fail(processor.0, &finished.failure(processor.0, "the log names the test"));
                     }
                 }
             }

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::conversion;
 use crate::converter::ConverterProgram;
-use crate::embedder::BulkEmbedder;
+use crate::embedder::{BulkEmbedder, OwnRecipe};
 use crate::following::{self, Following};
 use crate::governing::{Decision, Governing, Order, Wanted, What};
 use crate::jobs::Jobs;
@@ -66,6 +66,8 @@ pub struct App {
     pub(crate) following: Following,
     pub(crate) governing: Arc<Governing>,
     pub(crate) environment: Environment,
+    /// Of our own index and search.
+    pub(crate) recipe: OwnRecipe,
     pub(crate) remote: RemoteEndpoint,
     pub(crate) others: Others,
     pub(crate) gauge: Arc<Gauge>,
@@ -105,12 +107,12 @@ impl App {
         let (following, events) = Following::open(&home)?;
         let wanted = Wanted::of(BUNDLED_ID, PrecisionWish::Automatic);
         let governing = Arc::new(Governing::new(world, remembered, wanted));
-        let environment = Environment::default();
+        let (environment, recipe) = (Environment::default(), OwnRecipe::default());
         let remote = RemoteEndpoint::open(&home)?;
         let others = Others::new(&home);
         let followed = match &options.model {
             None if options.stay => {
-                following.model_at_start(&library, &gauge.read(None), &governing, &environment, &remote)
+                following.model_at_start(&library, &gauge.read(None), &governing, (&environment, &recipe), &remote)
             }
             _ => None,
         };
@@ -144,7 +146,8 @@ impl App {
         let index =
             opening.await.map_err(|error| Failure::internal(format!("opening the index panicked: {error}")))??;
         let changed = Arc::new(Notify::new());
-        let embedder = BulkEmbedder { lifecycle: lifecycle.clone(), runtime: Handle::current() };
+        let embedder =
+            BulkEmbedder { recipe: recipe.clone(), lifecycle: lifecycle.clone(), runtime: Handle::current() };
         let (sender, snapshots) = watch::channel(Arc::default());
         let told = governing.clone();
         let converted = Arc::new(move |bytes_per_second| told.converted(bytes_per_second));
@@ -152,6 +155,7 @@ impl App {
             jobs: Jobs::start(index.clone(), embedder, converter, changed.clone(), converted)?,
             governing,
             environment,
+            recipe,
             remote,
             others,
             following,

@@ -9,8 +9,8 @@ use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvApproval,
     EnvChoice, EnvKeep, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId,
     MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OfferChoice,
-    OfferReceipt, Offers, OpenRequest, PauseRequest, Precision, PromptKind, QueryKind, RecipeName, RemoteAnswer,
-    SearchRequest, SearchResults, Snapshot,
+    OfferReceipt, Offers, OpenRequest, PauseRequest, Precision, PromptKind, QueryKind, RemoteAnswer, SearchRequest,
+    SearchResults, Snapshot,
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
@@ -90,8 +90,8 @@ impl Commands for App {
                 Failure::new(FailureCode::InvalidRequest, "the query is empty").hint("Type what you are looking for.")
             );
         }
-        let embedded =
-            self.lifecycle.embed(vec![query.clone()], PromptKind::Query, RecipeName::Native, Lane::Query).await;
+        let recipe = self.recipe.of(&self.lifecycle.state().borrow());
+        let embedded = self.lifecycle.embed(vec![query.clone()], PromptKind::Query, recipe, Lane::Query).await;
         let (answer, mut degraded) = match embedded {
             Ok(answer) => (Some(answer), None),
             // Words can be searched without a model.

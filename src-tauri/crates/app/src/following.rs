@@ -22,6 +22,7 @@ use embedbar_store::{Home, Library, Model};
 use tokio::sync::mpsc;
 
 use crate::app::App;
+use crate::embedder::OwnRecipe;
 use crate::governing::{Decision, Governing, Wanted};
 use crate::keeping::Choice;
 use crate::remote::RemoteEndpoint;
@@ -76,13 +77,13 @@ impl Following {
         library: &Library,
         reading: &MemoryReading,
         governing: &Governing,
-        environment: &Environment,
+        (environment, recipe): (&Environment, &OwnRecipe),
         remote: &RemoteEndpoint,
     ) -> Option<Model> {
         let mut inner = self.lock();
         let file = EnvFile::read(inner.followed.path()?).ok()?; // the watcher will say what is wrong with it
         let settings = inner.look(&file)?;
-        pass_on(&settings, environment);
+        pass_on(&settings, environment, recipe);
         match governing.follow(&settings, library, reading, &ModelState::Idle, remote) {
             Outcome::Activate(model, remarks) => {
                 let effect = format!("`{}` is the model that Embedbar began with.", model.id);
@@ -344,8 +345,9 @@ impl Inner {
     }
 }
 
-/// What workers find in their environment because the file says so.
-fn pass_on(settings: &Settings, environment: &Environment) {
+/// What the file says of workers' environment and of our own recipe.
+fn pass_on(settings: &Settings, environment: &Environment, recipe: &OwnRecipe) {
+    recipe.wish(settings.recipe.value);
     let parallel = &settings.tokenizers_parallel;
     let written = (parallel.origin != Origin::Default).then(|| OsString::from(parallel.value.to_string()));
     environment.set("TOKENIZERS_PARALLELISM", written);
@@ -542,7 +544,7 @@ impl App {
 
     /// Makes the model active that the settings ask for, and says what came of it.
     pub(crate) async fn carry_out(&self, settings: &Settings) {
-        pass_on(settings, &self.environment);
+        pass_on(settings, &self.environment, &self.recipe);
         let state = self.lifecycle.state().borrow().clone();
         let outcome = self.governing.follow(settings, &self.library, &self.read_memory(), &state, &self.remote);
         let effect = match outcome {

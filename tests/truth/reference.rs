@@ -69,6 +69,15 @@ pub(crate) fn cosine(left: &[f32], right: &[f32]) -> f64 {
     dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
 }
 
+/// The mean of the cosines of every vector with the expected one.
+pub(crate) fn mean_cosine(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
+    assert_eq!(found.len(), expected.len(), "a vector for each text");
+    let mean =
+        found.iter().zip(expected).map(|(found, expected)| cosine(found, expected)).sum::<f64>() / found.len() as f64;
+    println!("mean cosine {mean:.9} of {} texts", found.len());
+    mean
+}
+
 /// The largest difference between two numbers at the same place.
 pub(crate) fn largest_difference(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
     assert_eq!(left.len(), right.len(), "the lists differ in length");

@@ -69,7 +69,10 @@ impl Matrix {
                     });
                     match failed.into_inner().expect("nobody panicked while they held it. This is a bug.") {
                         Some(problem) => Err(corrupt(problem)),
-                        None => Ok(release(sources)),
+                        None => {
+                            release(sources);
+                            Ok(())
+                        }
                     }
                 };
                 (Form::Coded(shape), shelf.place(shape.bytes(), fill)?)
@@ -85,7 +88,8 @@ impl Matrix {
                             Ok::<(), std::convert::Infallible>(())
                         });
                     });
-                    Ok(release(sources))
+                    release(sources);
+                    Ok(())
                 };
                 (Form::Exact(shape), shelf.place(shape.bytes(), fill)?)
             }

@@ -67,13 +67,13 @@ impl Matrix {
                                 Some(format!("the tensor `{name}` cannot be used: {error}"));
                         }
                     });
-                    match failed.into_inner().expect("nobody panicked while they held it. This is a bug.") {
-                        Some(problem) => Err(corrupt(problem)),
-                        None => {
-                            release(sources);
-                            Ok(())
-                        }
+                    if let Some(problem) =
+                        failed.into_inner().expect("nobody panicked while they held it. This is a bug.")
+                    {
+                        return Err(corrupt(problem));
                     }
+                    release(sources);
+                    Ok(())
                 };
                 (Form::Coded(shape), shelf.place(shape.bytes(), fill)?)
             }

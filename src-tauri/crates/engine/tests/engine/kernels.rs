@@ -19,8 +19,11 @@ const QUANTISED: [GgmlDType; 7] = [
     GgmlDType::Q5K,
 ];
 
-/// Each family with the definition of its vectors.
-fn families() -> [(Model, fn(&Model) -> Vec<Vec<f32>>); 2] {
+/// The vectors of the texts by the definition.
+type Definition = fn(&Model) -> Vec<Vec<f32>>;
+
+/// A model of each family.
+fn families() -> [(Model, Definition); 2] {
     [(make::bert(256), bert_vectors), (make::qwen3(256), qwen3_vectors)]
 }
 

@@ -14,7 +14,7 @@ disturbs it. All engines get the same texts, in bulk sorted by length, and each 
 - llama.cpp is built here for this processor. Where that has AMX there are two: one with the instructions that Embedbar's kernels
   have, beside which the goals stand, and one with AMX. onnxruntime uses what it finds.
 - Quality is the cosine with, and the overlap of the ten nearest of each text with, what sentence-transformers computes in F32
-  for the texts of ../truth.
+  for the texts of ../truth. llama.cpp splits some of them otherwise, for the reasons that llama_cpp.py lists.
 
 Prints Markdown; `--svg` draws the chart of the README. It asserts nothing about speed: it fails only where an engine does, or reads
 other tokens.
@@ -572,7 +572,7 @@ def main() -> None:
         vectors = quality(inputs, found["MiniLM"]) if first.model.name == "MiniLM" else {}
     print(
         f"{limits.described}; one core reads {limits.bytes_per_second / 1e9:.1f} GB/s and multiplies {limits.multiplications_per_second / 1e9:.0f} "
-        f"GMAC/s in the kernels' best INT8 product. {turns} turns.\n"
+        f"GMAC/s in the kernels' best INT8 product. Turns: {turns}.\n"
     )
     print(goals(figures, listed, limits), "\n")
     print(details(figures, limits), "\n")

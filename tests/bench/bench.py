@@ -1,7 +1,8 @@
 """Measures Embedbar beside onnxruntime on the same machine, model and texts, in one run.
 
 `cargo xtask bench` builds the release, makes the environment (requirements.txt) and starts this. Every engine runs in a
-process of its own; the engines take turns, so that a busy machine is busy for all of them. A vector's time includes
+process of its own, which the system holds to as many cores as it is to have threads: Embedbar's kernels start one for each core
+that they may use. The engines take turns, so that a busy machine is busy for all of them. A vector's time includes
 tokenising, pooling and normalising, on both sides. CPU time is the process's, all its threads together: it is the
 figure to trust where other work shares the machine. Prints a Markdown table; `--json` keeps every figure.
 
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,14 +68,31 @@ class Engine:
         batch = BULK if self.own_batches else task.batch
         arguments = ["--texts", str(task.texts), "--rounds", str(task.rounds), "--batch", str(batch), "--json"]
         environment = os.environ | {"RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-        started = time.perf_counter()
-        done = subprocess.run(
-            self.command + arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False
-        )
-        elapsed = (time.perf_counter() - started) * 1000.0
+        with held_to(threads):
+            started = time.perf_counter()
+            done = subprocess.run(
+                self.command + arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False
+            )
+            elapsed = (time.perf_counter() - started) * 1000.0
         if done.returncode != 0:
             raise SystemExit(f"{self.name} failed with status {done.returncode}:\n{done.stderr.strip()}")
         return json.loads(done.stdout.strip().splitlines()[-1]) | {"process_ms": elapsed}
+
+
+@contextmanager
+def held_to(count: int, first: int = 0) -> Iterator[None]:
+    """Processes that are started meanwhile run on `count` cores alone, counted from the one with number `first`."""
+    if not hasattr(os, "sched_setaffinity"):
+        # macOS binds no process to a core.
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    cores = sorted(before)
+    os.sched_setaffinity(0, {cores[(first + place) % len(cores)] for place in range(count)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def onnxruntime_probe(arguments: argparse.Namespace) -> None:

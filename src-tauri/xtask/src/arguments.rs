@@ -19,6 +19,7 @@ Usage: cargo xtask COMMAND
   test [--quick]                  every test there is; the last line counts them. --quick: cargo alone, no network
   mac-check                       check and clippy of the whole workspace for aarch64-apple-darwin
   bench [-- ARGS]                 the table of measured figures, beside onnxruntime's
+  bench -- speed [ARGS]           what an embedding costs, beside onnxruntime and llama.cpp; `--quick` for less
   bench -- convert [ARGS]         conversions of a model of 8 GB beside cp and coremltools
   bench -- swap [ARGS]            what queries notice while a followed `.env` swaps the model
   bench -- soak [ARGS]            the worker's memory over 20,000 texts; `--svg PATH` draws it

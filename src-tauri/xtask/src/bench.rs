@@ -18,10 +18,21 @@ struct Bench {
     script: &'static str,
     /// A list for pip; `None` where Python alone is enough.
     requirements: Option<&'static str>,
-    /// Whether the generator of random checkpoints is built and named.
-    generator: bool,
+    /// Examples of our crates that are built and named.
+    examples: &'static [Example],
     options: &'static [Passed],
 }
+
+/// A program that a script starts.
+struct Example {
+    package: &'static str,
+    name: &'static str,
+    /// The option that names it.
+    option: &'static str,
+}
+
+const GENERATOR: Example = Example { package: "embedbar-convert", name: "random_checkpoint", option: "--generator" };
+const PRODUCTS: Example = Example { package: "embedbar-kernels", name: "products", option: "--products" };
 
 /// What a script is told, besides `--embedbar`.
 enum Passed {
@@ -35,31 +46,38 @@ const MAIN: Bench = Bench {
     name: "",
     script: "bench.py",
     requirements: Some("requirements.txt"),
-    generator: false,
+    examples: &[],
     options: &[Passed::Bundled, Passed::Cache],
 };
 
-const NAMED: [Bench; 4] = [
+const NAMED: [Bench; 5] = [
+    Bench {
+        name: "speed",
+        script: "speed.py",
+        requirements: Some("requirements-speed.txt"),
+        examples: &[GENERATOR, PRODUCTS],
+        options: &[Passed::Bundled, Passed::Cache],
+    },
     Bench {
         name: "convert",
         script: "convert.py",
         requirements: Some("requirements-convert.txt"),
-        generator: true,
+        examples: &[GENERATOR],
         options: &[Passed::Work("bench-convert")],
     },
     Bench {
         name: "swap",
         script: "swap.py",
         requirements: Some("requirements-tokenizer.txt"),
-        generator: true,
+        examples: &[GENERATOR],
         options: &[Passed::Cache],
     },
-    Bench { name: "soak", script: "soak.py", requirements: None, generator: false, options: &[] },
+    Bench { name: "soak", script: "soak.py", requirements: None, examples: &[], options: &[] },
     Bench {
         name: "seed-table",
         script: "seed_table.py",
         requirements: Some("requirements-tokenizer.txt"),
-        generator: true,
+        examples: &[GENERATOR],
         options: &[Passed::Work("bench-convert")],
     },
 ];
@@ -82,13 +100,10 @@ pub(crate) fn bench(workspace: &Workspace, rest: &[String]) -> Result<()> {
     system::ensure(&mut steps, &[Need::Python], Consent::Ask)?;
     let build = ["build", "--release", "--package", "embedbar-cli"];
     steps.require("cargo build --release", "read the first error in the log", &mut workspace.cargo(build))?;
-    if bench.generator {
-        let build = ["build", "--release", "--package", "embedbar-convert", "--example", "random_checkpoint"];
-        steps.require(
-            "the generator of checkpoints",
-            "read the first error in the log",
-            &mut workspace.cargo(build),
-        )?;
+    for example in bench.examples {
+        let build = ["build", "--release", "--package", example.package, "--example", example.name];
+        let step = format!("cargo build --example {}", example.name);
+        steps.require(&step, "read the first error in the log", &mut workspace.cargo(build))?;
     }
     let python = match bench.requirements {
         Some(requirements) => python::environment(workspace, &mut steps, &folder.join(requirements))?,
@@ -96,8 +111,8 @@ pub(crate) fn bench(workspace: &Workspace, rest: &[String]) -> Result<()> {
     };
     let mut script = Command::new(&python);
     script.arg(folder.join(bench.script)).arg("--embedbar").arg(workspace.target.join("release/embedbar"));
-    if bench.generator {
-        script.arg("--generator").arg(workspace.target.join("release/examples/random_checkpoint"));
+    for example in bench.examples {
+        script.arg(example.option).arg(workspace.target.join("release/examples").join(example.name));
     }
     for option in bench.options {
         match option {
@@ -129,6 +144,7 @@ mod tests {
             ("--turns 5", "bench.py", "--turns 5"),
             ("convert --limit", "convert.py", "--limit"),
             ("seed-table", "seed_table.py", ""),
+            ("speed --quick", "speed.py", "--quick"),
             ("--json swap", "bench.py", "--json swap"),
         ] {
             let rest = words(line);

@@ -69,7 +69,7 @@ fn workers(owner: u32) -> Vec<u32> {
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if parent == Some(owner) && arguments.ends_with(b"\0worker\0") && alive(pid) {
+        if parent == Some(owner) && arguments.split(|&byte| byte == 0).nth(1) == Some(b"worker") && alive(pid) {
             found.push(pid);
         }
     }

@@ -342,8 +342,9 @@ def large_models(arguments: argparse.Namespace) -> dict[str, Path]:
 def draining(arguments: argparse.Namespace) -> bool:
     models = large_models(arguments)
     sizes = {name: path.stat().st_size for name, path in models.items()}
-    # The reserve of 1 GB and the larger model with room to work, but not both models. The bundled one, and what others use.
-    limit, others = int(1.1 * GIB) + sum(sizes.values()) + GIB // 4, GIB // 10
+    # The reserve, which is a quarter of so little, and the larger model with room to work, but not both models. The bundled one,
+    # and what others use.
+    limit, others = int(0.45 * GIB) + sum(sizes.values()), GIB // 10
     print(f"\n## Drain first: {arguments.large} shape, two precisions that do not fit at once\n", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="embedbar-bench-"))
     shown = ShownLimit(folder / "limit", limit, others)

@@ -342,13 +342,13 @@ fn already_owned(home: &Home) -> Failure {
     .hint("Quit it first, or choose another folder with `--home DIR`.")
 }
 
-/// The program that becomes a worker or a converter: named by the caller or by `EMBEDBAR_WORKER`, else `embedbar` beside this program, else this
-/// program itself where it is `embedbar`.
 /// What a worker's command line is after the program, `more` at its end.
 pub(crate) fn worker_arguments(home: &Home, more: Vec<OsString>) -> Vec<OsString> {
     [vec![OsString::from("worker"), OsString::from("--packed"), home.packed().into()], more].concat()
 }
 
+/// The program that becomes a worker or a converter: named by the caller or by `EMBEDBAR_WORKER`, else `embedbar` beside this program, else this
+/// program itself where it is `embedbar`.
 pub(crate) fn worker_program(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(named) =
         chosen.or_else(|| env::var_os("EMBEDBAR_WORKER").filter(|named| !named.is_empty()).map(PathBuf::from))

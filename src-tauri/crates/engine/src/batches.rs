@@ -8,36 +8,31 @@ pub(crate) const TOKENS_PER_BATCH: usize = 512;
 ///
 /// A text that is longer than the bound by itself makes a batch of its own.
 pub(crate) fn plan(lengths: &[usize], tokens_per_batch: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&index| lengths[index]);
-    let mut batches: Vec<Vec<usize>> = Vec::new();
-    for index in order {
-        // Ascending order: this text is the longest of its batch so far, so it decides the padded size.
-        match batches.last_mut() {
-            Some(batch) if (batch.len() + 1) * lengths[index] <= tokens_per_batch => batch.push(index),
-            _ => batches.push(vec![index]),
-        }
-    }
-    batches
+    // Ascending order: the last text is the longest of its batch, so it decides the padded size.
+    grouped(lengths, tokens_per_batch, |texts, _, longest| texts * longest)
 }
 
-/// Groups the indices of `lengths` into batches, shortest first, each of at most `tokens_per_batch` tokens without padding.
-///
-/// A text that is longer than the bound by itself makes a batch of its own.
+/// Like [`plan`], for backends to which padding costs nothing: the bound is one of tokens without it.
 pub(crate) fn plan_unpadded(lengths: &[usize], tokens_per_batch: usize) -> Vec<Vec<usize>> {
+    grouped(lengths, tokens_per_batch, |_, tokens, _| tokens)
+}
+
+/// Groups indices, shortest first, while `size` of a batch's texts, their tokens and its longest is within the bound.
+fn grouped(lengths: &[usize], bound: usize, size: impl Fn(usize, usize, usize) -> usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&index| lengths[index]);
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for index in order {
+        let length = lengths[index];
         match batches.last_mut() {
-            Some(batch) if tokens + lengths[index] <= tokens_per_batch => batch.push(index),
+            Some(batch) if size(batch.len() + 1, tokens + length, length) <= bound => batch.push(index),
             _ => {
                 batches.push(vec![index]);
                 tokens = 0;
             }
         }
-        tokens += lengths[index];
+        tokens += length;
     }
     batches
 }

@@ -73,12 +73,17 @@ pub enum BatchShape {
 
 /// What a forward pass gives.
 #[derive(Clone, Debug)]
-pub enum Output {
+pub enum Output<'a> {
     /// Hidden states `[rows, length, dims]` in F32 of the last layers, in the order of the layers. The last one is after the
     /// final norm where the architecture has one.
     Hidden(Vec<Tensor>),
-    /// Likewise `[tokens, dims]`, text after text without padding.
-    Tokens(Vec<Vec<f32>>),
+    /// Likewise, in memory of the backend.
+    Tokens {
+        /// `[layers, tokens, dims]`, text after text without padding.
+        states: &'a [f32],
+        /// How many layers.
+        layers: usize,
+    },
     /// A vector per row: the model pools by itself.
     Pooled(Vec<Vec<f32>>),
 }
@@ -99,7 +104,7 @@ pub trait Backend: Send {
     }
 
     /// Runs the model and gives the hidden states of its last `layers` layers (at least 1, at most as many as it has).
-    fn forward(&mut self, batch: &PaddedBatch, layers: usize) -> Result<Output, BackendError>;
+    fn forward(&mut self, batch: &PaddedBatch, layers: usize) -> Result<Output<'_>, BackendError>;
 }
 
 /// Names the model in a backend's error.

@@ -168,7 +168,7 @@ impl Backend for Bert {
         BackendName::CandleCpu
     }
 
-    fn forward(&mut self, batch: &PaddedBatch, layers: usize) -> std::result::Result<Output, BackendError> {
+    fn forward(&mut self, batch: &PaddedBatch, layers: usize) -> std::result::Result<Output<'_>, BackendError> {
         Ok(Output::Hidden(self.run(batch, layers)?))
     }
 }

@@ -165,7 +165,7 @@ mod macos {
             Some(self.declared.recipe)
         }
 
-        fn forward(&mut self, batch: &PaddedBatch, _: usize) -> Result<Output, BackendError> {
+        fn forward(&mut self, batch: &PaddedBatch, _: usize) -> Result<Output<'_>, BackendError> {
             let rows = batch.ids.chunks_exact(batch.length).zip(&batch.lengths);
             rows.map(|(ids, &text)| self.predict(ids, text)).collect::<Result<_, _>>().map(Output::Pooled)
         }

@@ -19,8 +19,7 @@ use crate::{
     bert::{self, Bert},
     checkpoint,
     facts::{Family, ModelFacts},
-    fast::{self, FastBert, FastQwen3},
-    gguf,
+    fast, gguf,
     package::ComputeUnit,
     pool::{self, Unusable},
     qwen3::Qwen3,
@@ -136,12 +135,10 @@ impl Engine {
         let precision = precision(&weights);
         let backend: Box<dyn Backend> = match &facts.family {
             family if how.arithmetic == Arithmetic::Kernels && fast::suits(family) => {
-                fast::load(how.packed.as_deref(), (id, &revision), |shelf| -> Result<Box<dyn Backend>, EngineError> {
-                    Ok(match family {
-                        Family::Bert(facts) => Box::new(FastBert::load(&weights, facts, shelf)?),
-                        Family::Qwen3(facts) => Box::new(FastQwen3::load(&weights, facts, shelf)?),
-                        Family::Package => unreachable!("a package has no tensors. This is a bug."),
-                    })
+                fast::load(how.packed.as_deref(), (id, &revision), |shelf| match family {
+                    Family::Bert(facts) => fast::bert::load(&weights, facts, shelf),
+                    Family::Qwen3(facts) => fast::qwen3::load(&weights, facts, shelf),
+                    Family::Package => unreachable!("a package has no tensors. This is a bug."),
                 })?
             }
             Family::Bert(facts) => Box::new(Bert::load(&weights, facts)?),
@@ -280,12 +277,12 @@ impl Engine {
             Output::Hidden(states) => {
                 pool::pool(&states, batch, recipe).map_err(|error| failed(&self.path)(error.into()))
             }
-            Output::Tokens(states) => {
+            Output::Tokens { states, layers } => {
                 let starts = batch.lengths.iter().scan(0, |end, &length| {
                     *end += length;
                     Some(*end - length..*end)
                 });
-                Ok(pool::pool_texts(&states, self.facts.dims, starts, recipe))
+                Ok(pool::pool_texts(states, layers, self.facts.dims, starts, recipe))
             }
             Output::Pooled(vectors) => Ok(vectors),
         }

@@ -15,15 +15,15 @@ use embedbar_kernels::{
 
 use crate::facts::{Activation, BertFacts, Family, Qwen3Facts};
 
-mod bert;
+pub(crate) mod bert;
+mod encoder;
 mod matrix;
 mod packing;
-mod qwen3;
+pub(crate) mod qwen3;
 mod room;
 mod shelf;
+mod table;
 
-pub(crate) use bert::FastBert;
-pub(crate) use qwen3::FastQwen3;
 pub(crate) use shelf::load;
 
 /// The threads that compute, started by the first who asks: they keep the priority of whoever that is.

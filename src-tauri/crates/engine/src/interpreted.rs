@@ -92,7 +92,7 @@ impl Backend for Interpreted {
         Some(self.recipe)
     }
 
-    fn forward(&mut self, batch: &PaddedBatch, _: usize) -> Result<Output, BackendError> {
+    fn forward(&mut self, batch: &PaddedBatch, _: usize) -> Result<Output<'_>, BackendError> {
         let rows = batch.ids.chunks_exact(batch.length).zip(&batch.lengths);
         rows.map(|(ids, &text)| self.vector(ids, text)).collect::<Result<_, _>>().map(Output::Pooled)
     }

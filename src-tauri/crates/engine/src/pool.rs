@@ -11,31 +11,32 @@ use crate::{
 
 /// One vector per row of the batch from the hidden states `[rows, length, dims]` of `layers`.
 pub(crate) fn pool(layers: &[Tensor], batch: &PaddedBatch, recipe: &Recipe) -> Result<Vec<Vec<f32>>> {
-    let layers: Vec<Vec<f32>> =
+    let states: Vec<Vec<f32>> =
         layers.iter().map(|states| states.flatten_all()?.to_vec1::<f32>()).collect::<Result<_>>()?;
-    let dims = layers.first().map_or(0, Vec::len) / (batch.rows() * batch.length).max(1);
+    let dims = states.first().map_or(0, Vec::len) / (batch.rows() * batch.length).max(1);
     let texts = batch.lengths.iter().enumerate().map(|(row, &length)| {
         let first = row * batch.length;
         first..first + length
     });
-    Ok(pool_texts(&layers, dims, texts, recipe))
+    Ok(pool_texts(&states.concat(), layers.len(), dims, texts, recipe))
 }
 
-/// One vector per text from the hidden states `[tokens, dims]` of `layers`; `texts` are the tokens of each.
+/// One vector per text from hidden states `[layers, tokens, dims]`; `texts` are the tokens of each.
 pub(crate) fn pool_texts(
-    layers: &[Vec<f32>],
+    states: &[f32],
+    layers: usize,
     dims: usize,
     texts: impl Iterator<Item = Range<usize>>,
     recipe: &Recipe,
 ) -> Vec<Vec<f32>> {
     let vectors = texts.map(|tokens| {
         let mut vector = vec![0_f32; dims];
-        for states in layers {
+        for states in states.chunks_exact(states.len() / layers) {
             let states = &states[tokens.start * dims..tokens.end * dims];
             add_pooled(&mut vector, states, recipe.pooling);
         }
-        let scale = 1.0 / layers.len() as f32;
-        if layers.len() > 1 {
+        let scale = 1.0 / layers as f32;
+        if layers > 1 {
             for number in &mut vector {
                 *number *= scale;
             }

@@ -163,7 +163,7 @@ impl Backend for Qwen3 {
         BackendName::CandleCpu
     }
 
-    fn forward(&mut self, batch: &PaddedBatch, layers: usize) -> std::result::Result<Output, BackendError> {
+    fn forward(&mut self, batch: &PaddedBatch, layers: usize) -> std::result::Result<Output<'_>, BackendError> {
         Ok(Output::Hidden(self.run(batch, layers)?))
     }
 }

@@ -215,6 +215,16 @@ impl Activation {
         run(isa, Gate { activation: self, gates, factors });
     }
 
+    /// [`Self::gate`] for rows of `width` gates followed by as many factors each; the factors stay as they are.
+    ///
+    /// # Panics
+    ///
+    /// If `width` is 0 or `rows` are not whole.
+    pub fn gate_rows(self, isa: Isa, rows: &mut [f32], width: usize) {
+        assert!(width > 0 && rows.len().is_multiple_of(2 * width), "whole rows of gates and factors");
+        run(isa, GateRows { activation: self, rows, width });
+    }
+
     /// [`Self::apply`] to a segment, for a body that is compiled for a level already.
     #[inline(always)]
     pub(crate) fn map<V: Lanes>(self, numbers: &mut [f32]) {
@@ -264,6 +274,24 @@ impl Body for Gate<'_> {
     #[inline(always)]
     fn run<V: Lanes>(self) {
         self.activation.map_and_multiply::<V>(self.gates, self.factors);
+    }
+}
+
+struct GateRows<'a> {
+    activation: Activation,
+    rows: &'a mut [f32],
+    width: usize,
+}
+
+impl Body for GateRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        for row in self.rows.chunks_exact_mut(2 * self.width) {
+            let (gates, factors) = row.split_at_mut(self.width);
+            self.activation.map_and_multiply::<V>(gates, factors);
+        }
     }
 }
 
@@ -513,6 +541,12 @@ mod tests {
                         prop_assert!((f64::from(result) - expected).abs() <= 2e-6 * f64::from(x).abs());
                     }
                     prop_assert_eq!(results[numbers.len()], 7.0);
+                    if !numbers.is_empty() {
+                        let gated = results[..numbers.len()].to_vec();
+                        let mut rows = [numbers.as_slice(), &factors, &numbers, &factors].concat();
+                        activation.gate_rows(isa, &mut rows, numbers.len());
+                        prop_assert_eq!(rows, [gated.as_slice(), &factors, &gated, &factors].concat());
+                    }
                 }
             }
         }

@@ -1,18 +1,29 @@
 //! What happens to a product's values while they are still in the first-level cache, and where they go.
 //!
-//! An epilogue sees 32 columns of one row at a time. It cannot write anywhere but to those columns of the output, which is
-//! what lets several threads share a product without locks.
+//! An epilogue sees a tile first, some rows of 32 columns, and then each of its rows with the columns of the output that it
+//! goes to. It cannot write anywhere else, which is what lets several threads share a product without locks.
+
+#![expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
 
 use crate::Isa;
 use crate::elementwise::Activation;
 use crate::shape::PANEL;
 
-/// Turns values of a product into values of the output. A call is small and inlined into a loop compiled for the
-/// processor: plain loops over the slices become vectors.
+/// Turns values of a product into values of the output. Functions that are `#[inline(always)]` become part of a loop that is
+/// compiled for the processor, so that plain loops over the slices become vectors.
 pub trait Epilogue: Sync {
     /// How many panels of the matrix make 32 columns of the output: 1, or 2 for two matrices that were packed panel by
     /// panel in turn (see [`interleaved`](crate::interleaved)).
     const PANELS: usize = 1;
+
+    /// Changes the values of a tile in place, before its rows are stored one by one: for functions that take long to begin.
+    ///
+    /// `values` are rows of 32 for each of [`Self::PANELS`], end to end; the first of the columns is column `column` of the
+    /// output, and values at the right edge past the last are of no meaning.
+    #[inline]
+    fn prepare(&self, column: usize, values: &mut [f32]) {
+        let _ = (column, values);
+    }
 
     /// Takes columns `column..column + output.len()` of the output in row `row`.
     ///
@@ -26,7 +37,7 @@ pub trait Epilogue: Sync {
 pub struct Plain;
 
 impl Epilogue for Plain {
-    #[inline]
+    #[inline(always)]
     fn store(&self, _row: usize, _column: usize, values: &[f32], output: &mut [f32]) {
         output.copy_from_slice(&values[..output.len()]);
     }
@@ -40,7 +51,7 @@ pub struct WithBias<'a>(
 );
 
 impl Epilogue for WithBias<'_> {
-    #[inline]
+    #[inline(always)]
     fn store(&self, _row: usize, column: usize, values: &[f32], output: &mut [f32]) {
         let bias = &self.0[column..][..output.len()];
         for ((output, value), bias) in output.iter_mut().zip(values).zip(bias) {
@@ -57,7 +68,7 @@ pub struct AddTo<'a> {
 }
 
 impl Epilogue for AddTo<'_> {
-    #[inline]
+    #[inline(always)]
     fn store(&self, _row: usize, column: usize, values: &[f32], output: &mut [f32]) {
         for (output, value) in output.iter_mut().zip(values) {
             *output += value;
@@ -82,13 +93,31 @@ pub struct Activated<'a> {
 }
 
 impl Epilogue for Activated<'_> {
-    #[inline]
-    fn store(&self, row: usize, column: usize, values: &[f32], output: &mut [f32]) {
-        match self.bias {
-            Some(bias) => WithBias(bias).store(row, column, values, output),
-            None => Plain.store(row, column, values, output),
+    #[inline(always)]
+    fn prepare(&self, column: usize, values: &mut [f32]) {
+        if let Some(bias) = self.bias {
+            let bias = &bias[column..];
+            match bias.first_chunk::<PANEL>() {
+                Some(whole) => add_to_rows(whole, values),
+                None => add_to_rows(bias, values),
+            }
         }
-        self.activation.apply(self.isa, output);
+        self.activation.apply(self.isa, values);
+    }
+
+    #[inline(always)]
+    fn store(&self, row: usize, column: usize, values: &[f32], output: &mut [f32]) {
+        Plain.store(row, column, values, output);
+    }
+}
+
+/// Adds `bias` to the beginning of each row of 32.
+#[inline(always)]
+fn add_to_rows(bias: &[f32], values: &mut [f32]) {
+    for row in values.as_chunks_mut::<PANEL>().0 {
+        for (value, bias) in row.iter_mut().zip(bias) {
+            *value += bias;
+        }
     }
 }
 
@@ -104,18 +133,19 @@ pub struct Gated {
 impl Epilogue for Gated {
     const PANELS: usize = 2;
 
-    #[inline]
-    fn store(&self, _row: usize, _column: usize, values: &[f32], output: &mut [f32]) {
-        let (gates, factors) = values.split_at(PANEL);
-        let columns = output.len();
-        output.copy_from_slice(&gates[..columns]);
-        self.activation.gate(self.isa, output, &factors[..columns]);
+    #[inline(always)]
+    fn prepare(&self, _column: usize, values: &mut [f32]) {
+        self.activation.gate_rows(self.isa, values, PANEL);
+    }
+
+    #[inline(always)]
+    fn store(&self, row: usize, column: usize, values: &[f32], output: &mut [f32]) {
+        Plain.store(row, column, values, output);
     }
 }
 
 /// Hands each epilogue slices whose lengths are constants wherever a segment is whole, so that its loops unroll.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
 pub(crate) fn store<E: Epilogue>(epilogue: &E, row: usize, column: usize, values: &[f32], output: &mut [f32]) {
     let values = &values[..PANEL * E::PANELS];
     match output.first_chunk_mut::<PANEL>() {

@@ -3,6 +3,8 @@
 //! A level is one way through this crate, not one bit of the processor: it stands for every feature that its functions
 //! need. What is not listed runs [`Isa::Portable`].
 
+use std::sync::LazyLock;
+
 /// A set of vector instructions that this crate has functions for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
@@ -25,8 +27,15 @@ impl Isa {
     /// Every level, whether this processor has it or not.
     pub const ALL: [Self; 6] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::Dotprod, Self::I8mm];
 
-    /// Whether this processor has what the level needs.
+    /// Whether this processor has what the level needs. It is asked once and then remembered: this is called before every
+    /// few microseconds of work.
+    #[inline]
     pub fn is_available(self) -> bool {
+        static AVAILABLE: LazyLock<[bool; Isa::ALL.len()]> = LazyLock::new(|| Isa::ALL.map(Isa::detect));
+        AVAILABLE[self as usize]
+    }
+
+    fn detect(self) -> bool {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
@@ -34,10 +43,10 @@ impl Isa {
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
             }
             #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            Self::AvxVnni => Self::Avx2.detect() && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
-                Self::Avx2.is_available()
+                Self::Avx2.detect()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
@@ -47,7 +56,7 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Self::Dotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
             #[cfg(target_arch = "aarch64")]
-            Self::I8mm => Self::Dotprod.is_available() && std::arch::is_aarch64_feature_detected!("i8mm"),
+            Self::I8mm => Self::Dotprod.detect() && std::arch::is_aarch64_feature_detected!("i8mm"),
             #[allow(unreachable_patterns, reason = "each architecture lists its own levels")]
             _ => false,
         }

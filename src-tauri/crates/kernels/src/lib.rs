@@ -22,7 +22,6 @@ mod quantise;
 pub mod rotary;
 mod shape;
 pub mod team;
-mod vectorised;
 
 pub use aligned::{ALIGNMENT, AlignedBytes};
 pub use epilogue::{Activated, AddTo, Epilogue, Gated, Plain, WithBias};
@@ -31,5 +30,5 @@ pub use isa::Isa;
 pub use kernel::Operands;
 pub use pack::{PackedMatrix, Packer, SourceRow, interleaved};
 pub use product::{Output, Product};
-pub use quantise::{QuantisedRows, RowsPart};
+pub use quantise::QuantisedRows;
 pub use shape::{Code, Group, Layout, MAX_INPUTS, PANEL, PackError, PackedShape, ScaleType};

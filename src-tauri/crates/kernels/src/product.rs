@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::epilogue::{self, Epilogue};
 use crate::kernel::{HEIGHT, Operands, Step, Tile, prefetch};
+use crate::lanes::{self, Body, Lanes};
 use crate::shape::PANEL;
-use crate::vectorised::vectorised;
 
 /// Bytes of the left side that are multiplied with one panel after another: half a second-level cache, or less.
 const BLOCK_BYTES: usize = 512 << 10;
@@ -53,6 +53,7 @@ impl<'a> Output<'a> {
     ///
     /// # Safety
     /// The segment is within the rows and columns, and no other segment that is alive overlaps it.
+    #[inline]
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's")]
     unsafe fn segment(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
         debug_assert!(row < self.rows && columns.end <= self.columns);
@@ -123,7 +124,7 @@ impl<'a, E: Epilogue> Product<'a, E> {
         let rows = first_row..self.operands.rows().min(first_row + self.rows_in_block);
         let first = part % parts_of_block * self.segments_in_part;
         let segments = first..self.segments.min(first + self.segments_in_part);
-        vectorised(self.operands.isa(), || self.run_segments(&rows, segments));
+        lanes::run(self.operands.isa(), PartOf { product: self, rows, segments });
         true
     }
 
@@ -131,36 +132,49 @@ impl<'a, E: Epilogue> Product<'a, E> {
     pub fn run(&self) {
         while self.run_part() {}
     }
+}
 
-    /// Computes some segments of a block of rows. Only [`Self::run_part`] calls this, each time with others.
+/// Some segments of a block of rows. Only [`Product::run_part`] makes this, each time with others.
+struct PartOf<'a, 'b, E> {
+    product: &'a Product<'b, E>,
+    rows: Range<usize>,
+    segments: Range<usize>,
+}
+
+impl<E: Epilogue> Body for PartOf<'_, '_, E> {
+    type Output = ();
+
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
-    fn run_segments(&self, rows: &Range<usize>, segments: Range<usize>) {
+    fn run<V: Lanes>(self) {
+        let Self { product, rows, segments } = self;
         let mut tile = Tile::default();
-        let tiles = rows.len().div_ceil(self.operands.height());
+        let tiles = rows.len().div_ceil(product.operands.height());
         for segment in segments {
-            let columns = segment * PANEL..self.output.columns.min((segment + 1) * PANEL);
+            let columns = segment * PANEL..product.output.columns.min((segment + 1) * PANEL);
             for index in 0..tiles {
                 // As even as possible: a tile of one row takes nearly as long as one of four.
                 let bound = |index: usize| rows.start + index * rows.len() / tiles;
                 let (first, end) = (bound(index), bound(index + 1));
                 for row in first..end {
                     // Rows are far apart: without this, the epilogue would wait for each.
-                    let start = self.output.values.wrapping_add(row * self.output.stride + columns.start);
+                    let start = product.output.values.wrapping_add(row * product.output.stride + columns.start);
                     prefetch(start.cast());
                     prefetch(start.wrapping_add(PANEL / 2).cast());
                 }
                 for place in 0..E::PANELS {
                     let panel = segment * E::PANELS + place;
                     let step = Step { rows: first..end, panel, place, places: E::PANELS, share: (index, tiles) };
-                    self.operands.fill(&step, &mut tile);
+                    product.operands.fill(&step, &mut tile);
                 }
-                for (row, values) in (first..end).zip(tile.0.chunks_exact(PANEL * E::PANELS)) {
+                let values = &mut tile.0[..(end - first) * PANEL * E::PANELS];
+                product.epilogue.prepare(columns.start, values);
+                for (row, values) in (first..end).zip(values.chunks_exact(PANEL * E::PANELS)) {
                     // SAFETY: `new` made the output as large as the rows and segments. No other thread has this segment
                     // of this row: the counter gives each part to one, and parts share no segment of a row. The product
                     // is the only one that has the output.
-                    let output = unsafe { self.output.segment(row, columns.clone()) };
-                    epilogue::store(self.epilogue, row, columns.start, values, output);
+                    let output = unsafe { product.output.segment(row, columns.clone()) };
+                    epilogue::store(product.epilogue, row, columns.start, values, output);
                 }
             }
         }

@@ -4,7 +4,10 @@
 //! -127 to 127. A group that has a NaN or an infinity gets the scale NaN and codes of zero: every product with that row is
 //! NaN then. A group with nothing over 2^-100 counts as zero. All levels of instructions give the same bits.
 
-use crate::vectorised::vectorised;
+#![expect(unsafe_code, reason = "threads write to disjoint rows")]
+
+use crate::lanes::{self, Body, Lanes};
+use crate::team::{Parts, Team};
 use crate::{Group, Isa};
 
 /// Adding this rounds a small F32 to the nearest integer, ties to even, and leaves it in the lowest bits.
@@ -12,6 +15,9 @@ const ROUND: f32 = 12_582_912.0;
 
 /// Magnitudes at most this are zero: the inverse of their scale could overflow.
 const TINY: f32 = f32::from_bits((127 - 100) << 23);
+
+/// Rows that one thread takes at least: fewer take less time than another thread needs to begin.
+const FEW: usize = 8;
 
 /// The sums of codes are kept times this, which is what the products need: see [`QuantisedRows::corrections`].
 pub(crate) const CORRECTION: i32 = -128;
@@ -56,51 +62,53 @@ impl QuantisedRows {
     /// # Panics
     /// If `values` are no whole number of rows or `inputs` no whole number of groups.
     pub fn quantise(&mut self, values: &[f32], inputs: usize, group: Group) {
-        assert!(values.len().is_multiple_of(inputs), "{} values are no rows of {inputs}", values.len());
-        let rows = values.len() / inputs;
-        for mut part in self.parts(rows, inputs, group, rows.max(1)) {
-            for (row, values) in values.chunks_exact(inputs).enumerate() {
-                part.set(row, values);
-            }
-        }
+        let length = self.make_room(values, inputs, group);
+        let Self { codes, scales, sums, corrections, .. } = self;
+        lanes::run(self.isa, Groups { length, values, codes, scales, sums, corrections });
     }
 
-    /// Makes room for `rows` rows of `inputs` each and gives them in parts of `rows_in_part`, in order, to be filled by
-    /// whoever makes the values: by several threads, or right after a row was computed. What is not set is left as it was.
+    /// [`Self::quantise`], shared out among the threads of `team` where the rows are many.
     ///
     /// # Panics
-    /// If `inputs` are no whole number of groups, or `rows_in_part` is 0.
-    pub fn parts(
-        &mut self,
-        rows: usize,
-        inputs: usize,
-        group: Group,
-        rows_in_part: usize,
-    ) -> impl Iterator<Item = RowsPart<'_>> {
+    /// As [`Self::quantise`].
+    pub fn quantise_on(&mut self, team: &Team, values: &[f32], inputs: usize, group: Group) {
+        let length = self.make_room(values, inputs, group);
+        let (isa, groups) = (self.isa, values.len() / length);
+        // Groups of the rows that a thread takes at a time.
+        let piece = self.rows.div_ceil(team.threads() * 4).max(FEW) * (inputs / length);
+        let (codes, scales) = (Parts::of(&mut self.codes), Parts::of(&mut self.scales));
+        let (sums, corrections) = (Parts::of(&mut self.sums), Parts::of(&mut self.corrections));
+        team.for_each(groups.div_ceil(piece), &|number, _| {
+            let range = number * piece..groups.min((number + 1) * piece);
+            let numbers = range.start * length..range.end * length;
+            let values = &values[numbers.clone()];
+            // SAFETY: pieces do not overlap, and each is one item.
+            let groups = unsafe {
+                Groups {
+                    length,
+                    values,
+                    codes: codes.part(numbers),
+                    scales: scales.part(range.clone()),
+                    sums: sums.part(range.clone()),
+                    corrections: corrections.part(range),
+                }
+            };
+            lanes::run(isa, groups);
+        });
+    }
+
+    /// Makes room for `values` and gives the length of a group.
+    fn make_room(&mut self, values: &[f32], inputs: usize, group: Group) -> usize {
+        assert!(values.len().is_multiple_of(inputs), "{} values are no rows of {inputs}", values.len());
         let length = group.length(inputs);
         assert!(inputs > 0 && inputs.is_multiple_of(length), "{inputs} inputs are no groups of {length}");
-        let groups = inputs / length;
-        (self.rows, self.inputs, self.group) = (rows, inputs, group);
-        self.codes.resize(rows * inputs, 0);
-        self.scales.resize(rows * groups, 0.0);
-        self.sums.resize(rows * groups, 0.0);
-        self.corrections.resize(rows * groups, 0);
-        let isa = self.isa;
-        self.codes
-            .chunks_mut(rows_in_part * inputs)
-            .zip(self.scales.chunks_mut(rows_in_part * groups))
-            .zip(self.sums.chunks_mut(rows_in_part * groups).zip(self.corrections.chunks_mut(rows_in_part * groups)))
-            .enumerate()
-            .map(move |(part, ((codes, scales), (sums, corrections)))| RowsPart {
-                isa,
-                first: part * rows_in_part,
-                inputs,
-                groups,
-                codes,
-                scales,
-                sums,
-                corrections,
-            })
+        let groups = values.len() / length;
+        (self.rows, self.inputs, self.group) = (values.len() / inputs, inputs, group);
+        self.codes.resize(values.len(), 0);
+        self.scales.resize(groups, 0.0);
+        self.sums.resize(groups, 0.0);
+        self.corrections.resize(groups, 0);
+        length
     }
 
     /// How many rows there are.
@@ -146,63 +154,69 @@ impl Default for QuantisedRows {
     }
 }
 
-/// Some of the rows of [`QuantisedRows`], see [`QuantisedRows::parts`].
-#[derive(Debug)]
-pub struct RowsPart<'a> {
-    isa: Isa,
-    first: usize,
-    inputs: usize,
-    groups: usize,
+/// Rows to quantise in groups of `length`, with a place for what comes of each group.
+struct Groups<'a> {
+    length: usize,
+    values: &'a [f32],
     codes: &'a mut [i8],
     scales: &'a mut [f32],
     sums: &'a mut [f32],
     corrections: &'a mut [i32],
 }
 
-impl RowsPart<'_> {
-    /// The number of its first row among all rows.
-    pub fn first(&self) -> usize {
-        self.first
-    }
+impl Body for Groups<'_> {
+    type Output = ();
 
-    /// How many rows it has.
-    pub fn rows(&self) -> usize {
-        self.codes.len() / self.inputs
-    }
-
-    /// Quantises the row that is number `row` of this part.
-    ///
-    /// # Panics
-    /// If there is no such row or `values` has another length.
-    pub fn set(&mut self, row: usize, values: &[f32]) {
-        assert_eq!(values.len(), self.inputs, "a row has a value for each input");
-        let codes = &mut self.codes[row * self.inputs..][..self.inputs];
-        let range = row * self.groups..(row + 1) * self.groups;
-        let scales = self.scales[range.clone()].iter_mut();
-        let sums = self.sums[range.clone()].iter_mut().zip(&mut self.corrections[range]);
-        let length = self.inputs / self.groups;
-        vectorised(self.isa, || {
-            let groups = codes.chunks_exact_mut(length).zip(values.chunks_exact(length));
-            for ((codes, values), (scale, (sum, correction))) in groups.zip(scales.zip(sums)) {
-                let (codes_scale, codes_sum) = quantise_group(values, codes);
-                *scale = codes_scale;
-                *sum = codes_scale * codes_sum as f32;
-                *correction = codes_sum * CORRECTION;
-            }
-        });
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
+    fn run<V: Lanes>(self) {
+        let Self { length, values, codes, scales, sums, corrections } = self;
+        let results = scales.iter_mut().zip(sums.iter_mut().zip(corrections));
+        // Loops of a known length are a few instructions on whole registers.
+        match length {
+            32 => quantise_groups(groups_of::<32>(codes, values), results),
+            64 => quantise_groups(groups_of::<64>(codes, values), results),
+            128 => quantise_groups(groups_of::<128>(codes, values), results),
+            256 => quantise_groups(groups_of::<256>(codes, values), results),
+            _ => quantise_groups(codes.chunks_exact_mut(length).zip(values.chunks_exact(length)), results),
+        }
     }
 }
 
-/// Quantises one group and gives its scale and the sum of its codes.
+/// Pairs of groups whose length the compiler knows.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
-fn quantise_group(values: &[f32], codes: &mut [i8]) -> (f32, i32) {
+fn groups_of<'a, const LENGTH: usize>(
+    codes: &'a mut [i8],
+    values: &'a [f32],
+) -> impl Iterator<Item = (&'a mut [i8], &'a [f32])> {
+    let codes = codes.as_chunks_mut::<LENGTH>().0.iter_mut().map(<[i8; LENGTH]>::as_mut_slice);
+    codes.zip(values.as_chunks::<LENGTH>().0.iter().map(<[f32; LENGTH]>::as_slice))
+}
+
+/// Quantises groups, each with a place for its scale, its sum and its correction.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
+fn quantise_groups<'a>(
+    groups: impl Iterator<Item = (&'a mut [i8], &'a [f32])>,
+    results: impl Iterator<Item = (&'a mut f32, (&'a mut f32, &'a mut i32))>,
+) {
+    for ((codes, values), (scale, (sum, correction))) in groups.zip(results) {
+        (*scale, *sum, *correction) = quantise_group(values, codes);
+    }
+}
+
+/// Quantises one group and gives its scale, the sum of what its codes stand for, and its correction.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
+fn quantise_group(values: &[f32], codes: &mut [i8]) -> (f32, f32, i32) {
     // Without their signs, bits are in the order of magnitudes, with infinities and NaN last.
     let magnitude = |value: f32| value.to_bits() & 0x7fff_ffff;
     let largest = f32::from_bits(values.iter().fold(0, |largest, &value| largest.max(magnitude(value))));
     if !largest.is_finite() || largest <= TINY {
         codes.fill(0);
-        return (if largest.is_finite() { 0.0 } else { f32::NAN }, 0);
+        let scale = if largest.is_finite() { 0.0 } else { f32::NAN };
+        return (scale, scale, 0);
     }
     let inverse = 127.0 / largest;
     let mut sum = 0;
@@ -210,7 +224,8 @@ fn quantise_group(values: &[f32], codes: &mut [i8]) -> (f32, i32) {
         *code = ((value * inverse + ROUND).to_bits()) as i8;
         sum += i32::from(*code);
     }
-    (largest / 127.0, sum)
+    let scale = largest / 127.0;
+    (scale, scale * sum as f32, sum * CORRECTION)
 }
 
 #[cfg(test)]
@@ -310,22 +325,20 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_all_rows_in_order_and_the_buffer_is_kept() {
-        let values: Vec<f32> = (0..7 * 64).map(|value| value as f32).collect();
-        let mut expected = QuantisedRows::new();
-        expected.quantise(&values, 64, Group::Of64);
+    fn rows_that_are_shared_out_are_those_of_one_thread_and_the_buffer_is_kept() {
+        let team = Team::new(3, crate::team::Options::default());
         let mut rows = QuantisedRows::new();
         rows.quantise(&[1.0; 64 * 64], 64, Group::Of32);
         let before = rows.codes().as_ptr();
-        let mut seen = Vec::new();
-        for mut part in rows.parts(7, 64, Group::Of64, 3) {
-            for row in 0..part.rows() {
-                part.set(row, &values[(part.first() + row) * 64..][..64]);
-                seen.push(part.first() + row);
-            }
+        for count in [0, 1, 7, 8, 9, 50, 64] {
+            let values: Vec<f32> = (0..count * 64).map(|value| (value as f32).sin()).collect();
+            let mut expected = QuantisedRows::new();
+            expected.quantise(&values, 64, Group::Of64);
+            rows.quantise_on(&team, &values, 64, Group::Of64);
+            assert_eq!(rows.rows(), count);
+            assert_eq!((rows.codes(), rows.scales()), (expected.codes(), expected.scales()));
+            assert_eq!((rows.sums(), rows.corrections()), (expected.sums(), expected.corrections()));
+            assert_eq!(rows.codes().as_ptr(), before);
         }
-        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!((rows.codes(), rows.scales()), (expected.codes(), expected.scales()));
-        assert_eq!(rows.codes().as_ptr(), before);
     }
 }

@@ -387,7 +387,7 @@ impl Spin {
 }
 
 /// A slice of which several threads change different parts.
-struct Parts<'a, T> {
+pub(crate) struct Parts<'a, T> {
     first: *mut T,
     length: usize,
     borrowed: PhantomData<&'a mut [T]>,
@@ -397,7 +397,7 @@ struct Parts<'a, T> {
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
-    fn of(slice: &'a mut [T]) -> Self {
+    pub(crate) fn of(slice: &'a mut [T]) -> Self {
         Self { first: slice.as_mut_ptr(), length: slice.len(), borrowed: PhantomData }
     }
 
@@ -405,7 +405,7 @@ impl<'a, T> Parts<'a, T> {
     ///
     /// Nothing else refers to a part that overlaps.
     #[expect(clippy::mut_from_ref, reason = "that is what it is for")]
-    unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.length, "within the slice");
         // SAFETY: it lies within the slice, which is borrowed as long as `self`, and the caller has it alone.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(range.start), range.len()) }

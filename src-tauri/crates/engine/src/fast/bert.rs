@@ -1,35 +1,32 @@
 //! The BERT encoder on the kernels; what it computes is described in [`crate::bert`], which does the same with candle.
 
-use candle_core::quantized::QTensor;
-use embedbar_contract::BackendName;
 use embedbar_kernels::{
     attention::Shape,
     norm::{Norm, NormKind},
 };
 
 use super::{
+    encoder::{FastEncoder, Layers},
     matrix::{Linear, Then},
     room::{Room, left, normalise},
     shelf::Shelf,
+    table::Table,
 };
 use crate::{
     EngineError,
-    backend::{Backend, BackendError, BatchShape, Output, PaddedBatch},
+    backend::Backend,
     bert::{positions, vocabulary},
     facts::BertFacts,
-    weights::{Weights, rows, weight},
+    weights::{Weights, weight},
 };
 
-/// A loaded BERT.
-pub(crate) struct FastBert {
+/// What a BERT has beside its table of tokens.
+struct BertLayers {
     facts: BertFacts,
-    attention: Shape,
-    tokens: QTensor,
     /// `[positions][hidden]`.
     positions: Vec<f32>,
     norm: OwnedNorm,
     layers: Vec<Layer>,
-    room: Room,
 }
 
 struct Layer {
@@ -64,55 +61,44 @@ impl OwnedNorm {
     }
 }
 
-impl FastBert {
-    /// Packs what it needs from `weights`; the model suits the kernels.
-    pub(crate) fn load(weights: &Weights, facts: &BertFacts, shelf: &mut Shelf) -> Result<Self, EngineError> {
-        let tokens = weights.table(weight(None, "token_embd"), &[vocabulary(weights)?, facts.hidden])?;
-        let layers =
-            (0..facts.layers).map(|layer| Layer::load(weights, layer, facts, shelf)).collect::<Result<_, _>>()?;
-        let positions = positions(weights, facts)?
-            .flatten_all()
-            .and_then(|positions| positions.to_vec1::<f32>())
-            .map_err(|error| EngineError::corrupt(weights.files()[0].path(), error))?;
-        let width = facts.hidden / facts.heads;
-        Ok(Self {
-            facts: facts.clone(),
-            attention: Shape {
-                heads: facts.heads,
-                groups: facts.heads,
-                width,
-                causal: false,
-                scale: (width as f32).powf(-0.5),
-            },
-            tokens,
-            positions,
-            norm: OwnedNorm::load(weights, None, "token_embd_norm", facts)?,
-            layers,
-            room: Room::new(),
-        })
+/// Packs what a BERT needs from `weights`; the model suits the kernels.
+pub(crate) fn load(weights: &Weights, facts: &BertFacts, shelf: &mut Shelf) -> Result<Box<dyn Backend>, EngineError> {
+    let tokens = Table::load(weights, weight(None, "token_embd"), [vocabulary(weights)?, facts.hidden])?;
+    let layers = (0..facts.layers).map(|layer| Layer::load(weights, layer, facts, shelf)).collect::<Result<_, _>>()?;
+    let positions = positions(weights, facts)?
+        .flatten_all()
+        .and_then(|positions| positions.to_vec1::<f32>())
+        .map_err(|error| EngineError::corrupt(weights.files()[0].path(), error))?;
+    let norm = OwnedNorm::load(weights, None, "token_embd_norm", facts)?;
+    let layers = BertLayers { facts: facts.clone(), positions, norm, layers };
+    Ok(Box::new(FastEncoder::new(tokens, facts.hidden, layers)))
+}
+
+impl Layers for BertLayers {
+    fn attention(&self) -> Shape {
+        let BertFacts { hidden, heads, .. } = self.facts;
+        let width = hidden / heads;
+        Shape { heads, groups: heads, width, causal: false, scale: (width as f32).powf(-0.5) }
     }
 
-    fn run(&mut self, batch: &PaddedBatch, last: usize) -> candle_core::Result<Vec<Vec<f32>>> {
-        let (hidden, room) = (self.facts.hidden, &mut self.room);
-        let tokens = room.take(batch, &self.attention);
-        let embedded = rows(&self.tokens, &room.ids)?.flatten_all()?.to_vec1::<f32>()?;
+    fn count(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn begin(&mut self, room: &mut Room, tokens: usize) {
+        let hidden = self.facts.hidden;
         let x = room.x.rows_mut(tokens, hidden);
-        let rows = x.chunks_exact_mut(hidden).zip(embedded.chunks_exact(hidden)).zip(&room.positions);
-        for ((x, embedded), &position) in rows {
+        for (x, &position) in x.chunks_exact_mut(hidden).zip(&room.positions) {
             let position = &self.positions[position as usize * hidden..][..hidden];
-            for ((x, embedded), position) in x.iter_mut().zip(embedded).zip(position) {
-                *x = embedded + position;
+            for (x, position) in x.iter_mut().zip(position) {
+                *x += position;
             }
         }
         normalise(room.isa, &self.norm.get(), x);
-        let mut kept = Vec::with_capacity(last);
-        for (number, layer) in self.layers.iter().enumerate() {
-            layer.forward(room, tokens, self.attention, &self.facts);
-            if number + last >= self.layers.len() {
-                kept.push(room.x.rows(tokens, hidden).to_vec());
-            }
-        }
-        Ok(kept)
+    }
+
+    fn forward(&self, number: usize, room: &mut Room, tokens: usize) {
+        self.layers[number].forward(room, tokens, self.attention(), &self.facts);
     }
 }
 
@@ -150,19 +136,5 @@ impl Layer {
         let x = room.x.rows_mut(tokens, hidden);
         self.down.forward(inner, x, Then::Add);
         normalise(room.isa, &self.down_norm.get(), x);
-    }
-}
-
-impl Backend for FastBert {
-    fn name(&self) -> BackendName {
-        BackendName::Cpu
-    }
-
-    fn shape(&self) -> BatchShape {
-        BatchShape::Unpadded
-    }
-
-    fn forward(&mut self, batch: &PaddedBatch, layers: usize) -> Result<Output, BackendError> {
-        Ok(Output::Tokens(self.run(batch, layers)?))
     }
 }

@@ -10,7 +10,7 @@ use half::f16;
 use crate::{mapped_blocks, weights::Stored};
 
 /// Inputs that share a scale in every quantised type here.
-const GROUP: usize = 32;
+pub(super) const GROUP: usize = 32;
 /// Numbers in a block of Q4_K.
 const SUPER: usize = 256;
 

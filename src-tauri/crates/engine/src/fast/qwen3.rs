@@ -1,7 +1,5 @@
 //! The Qwen3 encoder on the kernels; what it computes is described in [`crate::qwen3`], which does the same with candle.
 
-use candle_core::quantized::QTensor;
-use embedbar_contract::BackendName;
 use embedbar_kernels::{
     Isa,
     attention::Shape,
@@ -11,31 +9,30 @@ use embedbar_kernels::{
 };
 
 use super::{
+    encoder::{FastEncoder, Layers},
     matrix::{GatedLinear, Linear, Then},
     room::{Room, left},
     shelf::Shelf,
+    table::Table,
     team,
 };
 use crate::{
     EngineError,
-    backend::{Backend, BackendError, BatchShape, Output, PaddedBatch},
+    backend::Backend,
     bert::vocabulary,
     facts::Qwen3Facts,
-    weights::{Weights, rows, weight},
+    weights::{Weights, weight},
 };
 
 /// Rows that are normed and turned at a time.
 const ROWS: usize = 8;
 
-/// A loaded Qwen3.
-pub(crate) struct FastQwen3 {
+/// What a Qwen3 has beside its table of tokens.
+struct Qwen3Layers {
     facts: Qwen3Facts,
-    attention: Shape,
-    tokens: QTensor,
     layers: Vec<Layer>,
     norm: Vec<f32>,
     turns: Turns,
-    room: Room,
 }
 
 struct Layer {
@@ -75,47 +72,37 @@ fn root_mean_square(weight: &[f32], epsilon: f32) -> Norm<'_> {
     Norm { kind: NormKind::RootMeanSquare, weight, bias: None, epsilon }
 }
 
-impl FastQwen3 {
-    /// Packs what it needs from `weights`; the model suits the kernels.
-    pub(crate) fn load(weights: &Weights, facts: &Qwen3Facts, shelf: &mut Shelf) -> Result<Self, EngineError> {
-        let tokens = weights.table(weight(None, "token_embd"), &[vocabulary(weights)?, facts.hidden])?;
-        let layers =
-            (0..facts.layers).map(|layer| Layer::load(weights, layer, facts, shelf)).collect::<Result<_, _>>()?;
-        let norm = weights.numbers(weight(None, "output_norm"), &[facts.hidden])?;
-        Ok(Self {
-            facts: facts.clone(),
-            attention: Shape {
-                heads: facts.heads,
-                groups: facts.groups,
-                width: facts.head_width,
-                causal: true,
-                scale: (facts.head_width as f32).powf(-0.5),
-            },
-            tokens,
-            layers,
-            norm,
-            turns: Turns { frequencies: facts.frequencies(), cosines: Vec::new(), sines: Vec::new() },
-            room: Room::new(),
-        })
+/// Packs what a Qwen3 needs from `weights`; the model suits the kernels.
+pub(crate) fn load(weights: &Weights, facts: &Qwen3Facts, shelf: &mut Shelf) -> Result<Box<dyn Backend>, EngineError> {
+    let tokens = Table::load(weights, weight(None, "token_embd"), [vocabulary(weights)?, facts.hidden])?;
+    let layers = (0..facts.layers).map(|layer| Layer::load(weights, layer, facts, shelf)).collect::<Result<_, _>>()?;
+    let norm = weights.numbers(weight(None, "output_norm"), &[facts.hidden])?;
+    let turns = Turns { frequencies: facts.frequencies(), cosines: Vec::new(), sines: Vec::new() };
+    let layers = Qwen3Layers { facts: facts.clone(), layers, norm, turns };
+    Ok(Box::new(FastEncoder::new(tokens, facts.hidden, layers)))
+}
+
+impl Layers for Qwen3Layers {
+    fn attention(&self) -> Shape {
+        let Qwen3Facts { heads, groups, head_width: width, .. } = self.facts;
+        Shape { heads, groups, width, causal: true, scale: (width as f32).powf(-0.5) }
     }
 
-    fn run(&mut self, batch: &PaddedBatch, last: usize) -> candle_core::Result<Vec<Vec<f32>>> {
-        let (hidden, room) = (self.facts.hidden, &mut self.room);
-        let tokens = room.take(batch, &self.attention);
-        self.turns.up_to(batch.lengths.iter().copied().max().unwrap_or(0));
-        let embedded = rows(&self.tokens, &room.ids)?.flatten_all()?.to_vec1::<f32>()?;
-        room.x.rows_mut(tokens, hidden).copy_from_slice(&embedded);
-        let mut kept = Vec::with_capacity(last);
-        for (number, layer) in self.layers.iter().enumerate() {
-            layer.forward(room, tokens, self.attention, &self.turns, &self.facts);
-            if number + last >= self.layers.len() {
-                kept.push(room.x.rows(tokens, hidden).to_vec());
-            }
-        }
-        if let Some(final_states) = kept.last_mut() {
-            root_mean_square(&self.norm, self.facts.epsilon).apply_in_place(room.isa, final_states);
-        }
-        Ok(kept)
+    fn count(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn begin(&mut self, room: &mut Room, _tokens: usize) {
+        let longest = room.positions.iter().max().map_or(0, |&last| last as usize + 1);
+        self.turns.up_to(longest);
+    }
+
+    fn forward(&self, number: usize, room: &mut Room, tokens: usize) {
+        self.layers[number].forward(room, tokens, self.attention(), &self.turns, &self.facts);
+    }
+
+    fn end(&self, isa: Isa, states: &mut [f32]) {
+        root_mean_square(&self.norm, self.facts.epsilon).apply_in_place(isa, states);
     }
 }
 
@@ -192,18 +179,4 @@ fn normed(isa: Isa, norm: &Norm, room: &mut Room, tokens: usize) -> usize {
         norm.apply(isa, &x[piece * ROWS * width..][..rows.len()], rows);
     });
     width
-}
-
-impl Backend for FastQwen3 {
-    fn name(&self) -> BackendName {
-        BackendName::Cpu
-    }
-
-    fn shape(&self) -> BatchShape {
-        BatchShape::Unpadded
-    }
-
-    fn forward(&mut self, batch: &PaddedBatch, layers: usize) -> Result<Output, BackendError> {
-        Ok(Output::Tokens(self.run(batch, layers)?))
-    }
 }

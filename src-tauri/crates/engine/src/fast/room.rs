@@ -18,6 +18,8 @@ pub(super) struct Room {
     pub(super) isa: Isa,
     /// The residual stream, `[tokens][hidden]`.
     pub(super) x: Buffer<f32>,
+    /// It after each of the last layers, where more than the last one is asked for.
+    pub(super) kept: Buffer<f32>,
     /// It after a norm.
     pub(super) normed: Buffer<f32>,
     /// Queries, keys and values side by side.
@@ -42,6 +44,7 @@ impl Room {
         Self {
             isa: Isa::best(),
             x: Buffer::new(),
+            kept: Buffer::new(),
             normed: Buffer::new(),
             mixed: Buffer::new(),
             attended: Buffer::new(),
@@ -86,21 +89,7 @@ impl Room {
 /// Rows as the left side of a product with a matrix of these groups.
 pub(super) fn left<'a>(rows: &'a [f32], inputs: usize, group: Option<Group>, codes: &'a mut QuantisedRows) -> Left<'a> {
     if let Some(group) = group {
-        let count = rows.len() / inputs;
-        if count <= FEW {
-            codes.quantise(rows, inputs, group);
-        } else {
-            let in_part = count.div_ceil(team().threads() * 4).max(4);
-            let mut parts: Vec<_> = codes.parts(count, inputs, group, in_part).collect();
-            team().for_each_piece(&mut parts, 1, |_, parts| {
-                for part in parts {
-                    let first = part.first();
-                    for row in 0..part.rows() {
-                        part.set(row, &rows[(first + row) * inputs..][..inputs]);
-                    }
-                }
-            });
-        }
+        codes.quantise_on(team(), rows, inputs, group);
     }
     Left { rows, codes }
 }

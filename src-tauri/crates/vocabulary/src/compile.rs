@@ -218,12 +218,12 @@ fn written(vocabulary: &Vocabulary, merges: &[MergeRule], settings: &[u8]) -> Re
         let hash = hash::of_bytes(text.as_bytes());
         (hash, [hash as u32, *id])
     });
-    let token_slots = slots(tokens, [NONE; 2], |slot| slot[1] == NONE)?;
+    let token_slots = slots(&tokens, [NONE; 2], |slot| slot[1] == NONE)?;
     let pairs = merges.iter().map(|rule| {
         let MergeRule { left, right, rank, merged } = *rule;
         (hash::of_pair(left, right), [left, right, rank, merged])
     });
-    let pair_slots = slots(pairs, [NONE; 4], |slot| slot[2] == NONE)?;
+    let pair_slots = slots(&pairs, [NONE; 4], |slot| slot[2] == NONE)?;
 
     let too_large = || VocabularyError::unsupported("it is larger than a compiled file can be");
     let header = Header {
@@ -270,7 +270,7 @@ fn put<'number>(place: &mut [u8], numbers: impl Iterator<Item = &'number u32>) {
 
 /// A table of `entries` by their hashes, large enough that every one is found within [`MOST_PROBES`].
 fn slots<const NUMBERS: usize>(
-    entries: impl ExactSizeIterator<Item = (u64, [u32; NUMBERS])> + Clone,
+    entries: &(impl ExactSizeIterator<Item = (u64, [u32; NUMBERS])> + Clone),
     empty: [u32; NUMBERS],
     is_empty: impl Fn(&[u32; NUMBERS]) -> bool,
 ) -> Result<Vec<[u32; NUMBERS]>, VocabularyError> {
@@ -319,14 +319,14 @@ mod tests {
     #[test]
     fn a_table_holds_every_entry_where_it_is_looked_for() {
         let entries = (0..1000_u32).map(|number| (hash::of_pair(number, number), [number, 0]));
-        let slots = slots(entries, [NONE; 2], |slot| slot[0] == NONE).unwrap();
+        let slots = slots(&entries, [NONE; 2], |slot| slot[0] == NONE).unwrap();
         assert_eq!(slots.len(), 2048);
         assert_eq!(slots.iter().filter(|slot| slot[0] != NONE).count(), 1000);
     }
 
     #[test]
     fn entries_with_one_hash_are_refused_once_they_are_more_than_are_looked_at() {
-        let table = |count: u32| slots((0..count).map(|number| (7 << 32, [number])), [NONE], |slot| slot[0] == NONE);
+        let table = |count: u32| slots(&(0..count).map(|number| (7 << 32, [number])), [NONE], |slot| slot[0] == NONE);
         assert!(table(MOST_PROBES as u32).is_ok());
         assert!(matches!(table(MOST_PROBES as u32 + 1), Err(VocabularyError::Unsupported { .. })));
     }

@@ -11,6 +11,8 @@
 mod byte_pairs;
 mod characters;
 mod compile;
+#[cfg(test)]
+mod damage;
 mod error;
 mod hash;
 mod layout;

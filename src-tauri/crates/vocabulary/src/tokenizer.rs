@@ -19,9 +19,11 @@ pub struct MappedTokenizer {
 }
 
 impl MappedTokenizer {
-    /// Opens what [`compile`](crate::compile) made. Only the settings are read, whatever the size of the vocabulary; bytes that
-    /// were changed since give an error here or when tokenising, or other tokens, but no id above
-    /// [`largest_id`](Self::largest_id).
+    /// Opens what [`compile`](crate::compile) made. Only the settings are read, whatever the size of the vocabulary.
+    ///
+    /// Bytes that were changed since give an error here or when tokenising, or other tokens, but for a text none above
+    /// [`largest_id`](Self::largest_id). The settings are as trustworthy as the `tokenizer.json` they are from: their seal keeps
+    /// accidents out, and who writes a new one can say in them what the library would believe there as well.
     pub fn open(bytes: SharedBytes) -> Result<Self, VocabularyError> {
         let file = (*bytes).as_ref();
         let layout = Layout::read(file)?;

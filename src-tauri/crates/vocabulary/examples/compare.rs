@@ -11,7 +11,7 @@ use embedbar_vocabulary::{MappedTokenizer, VocabularyError, compile};
 use tokenizers::Tokenizer;
 
 /// Sentences as they are searched for, and as they are found.
-const SHORT: &str = "how do I renew my passport";
+const SHORT: &str = "how do I renew my passport in Berlin";
 const LONG: &str = "The committee met on Thursday to discuss the proposed changes to the library's opening hours, which had been \
     criticised by residents who work during the day. After a long debate, a compromise was found: the main building will \
     stay open until nine in the evening on two days of the week, beginning in October, and it will close earlier on Fridays.";

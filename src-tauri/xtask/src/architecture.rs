@@ -19,6 +19,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("embedbar-engine", &["embedbar-lifecycle", "embedbar-documents", "embedbar-gateway", "embedbar-app"]),
     // Arithmetic on slices, and nothing else.
     ("embedbar-kernels", &["embedbar-contract", "embedbar-engine", "embedbar-memory", "embedbar-app"]),
+    // A file format over the library's tokenizer; who keeps the file, and where, is the caller's affair.
+    ("embedbar-vocabulary", &["embedbar-contract", "embedbar-engine", "embedbar-memory", "embedbar-app"]),
     // The judge of packages and their writer share no code.
     ("embedbar-convert", &["embedbar-mil"]),
     ("embedbar-mil", &["embedbar-convert", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),

@@ -26,7 +26,7 @@ use crate::{
     recipe::{Pooling, Prompts, Recipe},
     revision::revision,
     sidecar::Sidecar,
-    tokens::{self, Demands, TextEnd, TextTokenizer, Tokens},
+    tokens::{self, Demands, TextEnd, TextTokenizer, Tokens, compiled_name},
     weights::{Weights, weight},
 };
 
@@ -77,7 +77,8 @@ pub enum Arithmetic {
 pub struct How {
     /// What computes.
     pub arithmetic: Arithmetic,
-    /// The folder for packed matrices, which are written at the first load and mapped from then on; `None` keeps them in memory.
+    /// The folder for packed matrices and compiled tokenizers, which are written at the first load and mapped from then on;
+    /// `None` keeps them in memory.
     pub packed: Option<PathBuf>,
 }
 
@@ -130,8 +131,9 @@ impl Engine {
                 _ => TextEnd::Tokenizer,
             },
         };
-        let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands)?;
         let revision = revision(weights.files().iter().map(AsRef::as_ref), &bytes, &facts);
+        let compiled = how.packed.as_deref().map(|folder| kept::place(folder, id, &compiled_name(&revision)));
+        let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands, compiled.as_deref())?;
         let precision = precision(&weights);
         let backend: Box<dyn Backend> = match &facts.family {
             family if how.arithmetic == Arithmetic::Kernels && fast::suits(family) => {
@@ -166,7 +168,7 @@ impl Engine {
         let tokenizer_path = folder.join("tokenizer.json");
         let bytes = tokens::read_bytes(&tokenizer_path)?;
         let demands = Demands { rows: None, max_tokens: facts.max_tokens, end: TextEnd::Tokenizer };
-        let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands)?;
+        let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands, None)?;
         let revision = revision(&package.files()?, &bytes, &facts);
         let precision = package.precision();
         let (id, path) = (id.to_owned(), path.to_path_buf());

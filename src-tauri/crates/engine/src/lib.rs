@@ -24,6 +24,7 @@ mod fast;
 mod gguf;
 #[cfg(not(target_os = "macos"))]
 mod interpreted;
+mod kept;
 mod linear;
 mod mapped;
 mod mapped_blocks;

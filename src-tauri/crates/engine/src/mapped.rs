@@ -21,6 +21,12 @@ pub(crate) struct Mapped {
     map: Mmap,
 }
 
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Mapped {
     /// Maps the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {

@@ -1,15 +1,21 @@
 //! Text to token ids, with the special tokens in place and every truncation counted.
 //!
-//! The tokenizer's own truncation and padding are switched off: it truncates silently, and it pads to whatever length the
+//! The library's tokenizer reads `tokenizer.json` itself, or what was compiled of it at the first load and is mapped from then
+//! on. The tokenizer's own truncation and padding are switched off: it truncates silently, and it pads to whatever length the
 //! author once saved. Special tokens are found once by a probe and put around the text here, so that a truncated text keeps
 //! its end token.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use embedbar_contract::Truncation;
-use tokenizers::Tokenizer;
+use embedbar_vocabulary::{FORMAT, MappedTokenizer, VocabularyError};
+use tokenizers::{Decoder, Encoding, Model, Normalizer, PostProcessor, PreTokenizer, Tokenizer, TokenizerImpl};
 
-use crate::{EngineError, recipe::Padding};
+use crate::{EngineError, kept::Draft, mapped::Mapped, recipe::Padding};
 
 /// Larger than any real one (Qwen3's has 11 MB, XLM-R's 17 MB).
 const LARGEST: u64 = 64 << 20;
@@ -20,7 +26,7 @@ const PARALLEL: usize = 8;
 /// A tokenizer that fits one model.
 pub(crate) struct TextTokenizer {
     path: PathBuf,
-    tokenizer: Tokenizer,
+    tokenizer: Box<dyn Pipeline>,
     prefix: Vec<u32>,
     suffix: Vec<u32>,
     pad: u32,
@@ -81,7 +87,7 @@ pub fn token_ids(
     end: TextEnd,
 ) -> Result<Vec<Vec<u32>>, EngineError> {
     let demands = Demands { rows: Some(rows), max_tokens, end };
-    let tokenizer = TextTokenizer::new(path, &read_bytes(path)?, &demands)?;
+    let tokenizer = TextTokenizer::new(path, &read_bytes(path)?, &demands, None)?;
     let tokens = tokenizer.encode(texts, max_tokens, Padding::Masked)?;
     match tokens.iter().position(|tokens| tokens.ids.is_empty()) {
         Some(index) => Err(EngineError::NoTokens { index }),
@@ -103,26 +109,41 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, EngineError> {
 }
 
 impl TextTokenizer {
-    /// Parses `bytes`, the contents of `path`, and checks that it meets `demands`.
-    pub(crate) fn new(path: &Path, bytes: &[u8], demands: &Demands) -> Result<Self, EngineError> {
+    /// Reads `bytes`, the contents of `path`, and checks that it meets `demands`. Where `compiled` is given, the file of that
+    /// name is mapped instead, and written first if it is not there; it has to be named after the bytes.
+    pub(crate) fn new(
+        path: &Path,
+        bytes: &[u8],
+        demands: &Demands,
+        compiled: Option<&Path>,
+    ) -> Result<Self, EngineError> {
         let bad = |error: tokenizers::Error| EngineError::tokenizer(path, error);
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(bad)?;
-        let pad = tokenizer.get_padding().map(|padding| padding.pad_id);
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(bad)?;
+        let (mut tokenizer, largest): (Box<dyn Pipeline>, u32) =
+            match compiled.and_then(|compiled| mapped(compiled, bytes)) {
+                Some(mapped) => {
+                    let largest = mapped.largest_id();
+                    (Box::new(embedbar_vocabulary::Pipeline::from(mapped)), largest)
+                }
+                None => {
+                    let tokenizer = Tokenizer::from_bytes(bytes).map_err(bad)?;
+                    let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+                    (Box::new(tokenizer.into_inner()), largest)
+                }
+            };
+        let pad = tokenizer.pad();
+        tokenizer.read_whole().map_err(bad)?;
 
-        if let Some(rows) = demands.rows {
-            let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-            if largest as usize >= rows {
-                return Err(EngineError::TokenizerMismatch { path: path.to_path_buf(), largest, rows });
-            }
+        if let Some(rows) = demands.rows
+            && largest as usize >= rows
+        {
+            return Err(EngineError::TokenizerMismatch { path: path.to_path_buf(), largest, rows });
         }
-        let named = |name: &str| tokenizer.token_to_id(name);
+        let named = |name: &str| tokenizer.id(name);
         let fits = |id: &u32| demands.rows.is_none_or(|rows| (*id as usize) < rows);
         let pads = ["[PAD]", "<pad>", "<|endoftext|>"];
         let pad = pad.or_else(|| pads.into_iter().find_map(named)).filter(fits).unwrap_or(0);
 
-        let (prefix, mut suffix) = special_tokens(path, &tokenizer)?;
+        let (prefix, mut suffix) = special_tokens(path, &*tokenizer)?;
         if let TextEnd::Token { name, configured } = demands.end
             && let Some(end) = named(name).or(configured).filter(fits)
             && suffix.last() != Some(&end)
@@ -154,9 +175,9 @@ impl TextTokenizer {
     ) -> Result<Vec<Tokens>, EngineError> {
         let bad = |error: tokenizers::Error| EngineError::tokenizer(&self.path, error);
         let encodings = if texts.len() < PARALLEL {
-            texts.iter().map(|text| self.tokenizer.encode_fast(text.as_str(), false)).collect::<Result<Vec<_>, _>>()
+            texts.iter().map(|text| self.tokenizer.encode(text, false)).collect::<Result<Vec<_>, _>>()
         } else {
-            self.tokenizer.encode_batch_fast(texts.iter().map(String::as_str).collect(), false)
+            self.tokenizer.encode_several(texts)
         };
         let encodings = encodings.map_err(bad)?;
         Ok(encodings.iter().map(|encoding| self.finish(encoding.get_ids(), max_tokens, padding)).collect())
@@ -179,10 +200,85 @@ impl TextTokenizer {
     }
 }
 
+/// The library's tokenizer, whatever its parts are.
+trait Pipeline: Send + Sync {
+    /// Tokens of a text, maybe with those that are put around it.
+    fn encode(&self, text: &str, special: bool) -> tokenizers::Result<Encoding>;
+    /// Tokens of each text, shared out between threads.
+    fn encode_several(&self, texts: &[String]) -> tokenizers::Result<Vec<Encoding>>;
+    /// The id of a token.
+    fn id(&self, token: &str) -> Option<u32>;
+    /// The id that fills a row up, where the file says one.
+    fn pad(&self) -> Option<u32>;
+    /// Neither truncates nor pads from now on.
+    fn read_whole(&mut self) -> tokenizers::Result<()>;
+}
+
+impl<M, N, PT, PP, D> Pipeline for TokenizerImpl<M, N, PT, PP, D>
+where
+    M: Model + Send + Sync,
+    N: Normalizer + Send + Sync,
+    PT: PreTokenizer + Send + Sync,
+    PP: PostProcessor + Send + Sync,
+    D: Decoder + Send + Sync,
+{
+    fn encode(&self, text: &str, special: bool) -> tokenizers::Result<Encoding> {
+        self.encode_fast(text, special)
+    }
+
+    fn encode_several(&self, texts: &[String]) -> tokenizers::Result<Vec<Encoding>> {
+        self.encode_batch_fast(texts.iter().map(String::as_str).collect(), false)
+    }
+
+    fn id(&self, token: &str) -> Option<u32> {
+        self.token_to_id(token)
+    }
+
+    fn pad(&self) -> Option<u32> {
+        self.get_padding().map(|padding| padding.pad_id)
+    }
+
+    fn read_whole(&mut self) -> tokenizers::Result<()> {
+        self.with_padding(None);
+        self.with_truncation(None).map(drop)
+    }
+}
+
+/// The name of the file that is compiled of a tokenizer; `revision` changes with its bytes.
+pub(crate) fn compiled_name(revision: &str) -> String {
+    format!("{revision}-{FORMAT}.vocabulary")
+}
+
+/// The tokenizer that is compiled in `path`, from `bytes` where it is not there or damaged; `None` where there is no such form
+/// or no place for it.
+fn mapped(path: &Path, bytes: &[u8]) -> Option<MappedTokenizer> {
+    let open = || MappedTokenizer::open(Arc::new(Mapped::open(path).ok()?)).ok();
+    if let Some(tokenizer) = open() {
+        return Some(tokenizer);
+    }
+    let compiled = match embedbar_vocabulary::compile(bytes) {
+        Ok(compiled) => compiled,
+        Err(error @ VocabularyError::Unsupported { .. }) => {
+            tracing::info!(%error, "the tokenizer is parsed at every load");
+            return None;
+        }
+        // The library says what is wrong with it.
+        Err(_) => return None,
+    };
+    let written = Draft::begin(path).and_then(|mut draft| {
+        draft.write_all(&compiled)?;
+        draft.finish()
+    });
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "the compiled tokenizer was not written");
+    }
+    open()
+}
+
 /// The tokens that the tokenizer puts before and after a text.
-fn special_tokens(path: &Path, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
+fn special_tokens(path: &Path, tokenizer: &dyn Pipeline) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
     let encode = |text: &str, special| {
-        let encoding = tokenizer.encode_fast(text, special).map_err(|error| EngineError::tokenizer(path, error))?;
+        let encoding = tokenizer.encode(text, special).map_err(|error| EngineError::tokenizer(path, error))?;
         Ok(encoding.get_ids().to_vec())
     };
     for probe in ["a", "the", "1", "."] {
@@ -241,7 +337,7 @@ mod tests {
     }
 
     fn open(template: &Value, demands: &Demands) -> Result<TextTokenizer, EngineError> {
-        TextTokenizer::new(Path::new("tokenizer.json"), &tokenizer(template), demands)
+        TextTokenizer::new(Path::new("tokenizer.json"), &tokenizer(template), demands, None)
     }
 
     fn encode(tokenizer: &TextTokenizer, text: &str, max_tokens: usize) -> Tokens {
@@ -316,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_tokenizer_that_is_damaged_names_the_file() {
-        let error = TextTokenizer::new(Path::new("x/tokenizer.json"), b"{\"version\"", &DEMANDS).err().unwrap();
+        let error = TextTokenizer::new(Path::new("x/tokenizer.json"), b"{\"version\"", &DEMANDS, None).err().unwrap();
         assert!(error.to_string().contains("`x/tokenizer.json`"), "{error}");
     }
 }

@@ -51,6 +51,12 @@ impl MappedTokenizer {
     }
 }
 
+impl From<MappedTokenizer> for Pipeline {
+    fn from(tokenizer: MappedTokenizer) -> Self {
+        tokenizer.pipeline
+    }
+}
+
 impl Deref for MappedTokenizer {
     type Target = Pipeline;
 

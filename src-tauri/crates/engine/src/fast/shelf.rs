@@ -6,23 +6,24 @@
 //! give numbers, and a file of another length is made again. Several processes map the same pages.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write as _},
+    io::{self, Write as _},
     ops::Range,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use embedbar_kernels::{AlignedBytes, ExactShape, Isa, Layout};
 
-use crate::{EngineError, mapped::Mapped};
+use crate::{
+    EngineError,
+    kept::{self, Draft},
+    mapped::Mapped,
+};
 
 /// Changes whenever what is packed, or in which order, does.
 const VERSION: u32 = 1;
 /// Before the first matrix; a page, so that matrices begin at a multiple of 64 bytes of memory too.
 const HEADER: usize = 4096;
-/// Ends the name of a file that is not finished.
-const PART: &str = ".part";
 
 /// The bytes of one matrix.
 pub(super) enum Bytes {
@@ -47,8 +48,13 @@ pub(crate) struct Shelf(State);
 
 enum State {
     Memory,
-    Reading { file: Arc<Mapped>, at: usize },
-    Writing { file: BufWriter<File>, path: PathBuf },
+    Reading {
+        file: Arc<Mapped>,
+        at: usize,
+    },
+    Writing(Draft),
+    /// Nothing more can be written.
+    Full(io::Error),
 }
 
 impl Shelf {
@@ -69,11 +75,14 @@ impl Shelf {
         let mut bytes = AlignedBytes::zeroed(length);
         fill(&mut bytes)?;
         match &mut self.0 {
-            State::Writing { file, path } => {
-                file.write_all(&bytes).map_err(|source| EngineError::Unreadable { path: path.clone(), source })?;
+            State::Writing(draft) => {
+                if let Err(error) = draft.write_all(&bytes) {
+                    self.0 = State::Full(error);
+                }
                 Ok(Bytes::Gone)
             }
-            _ => Ok(Bytes::Own(bytes)),
+            State::Full(_) => Ok(Bytes::Gone),
+            State::Memory | State::Reading { .. } => Ok(Bytes::Own(bytes)),
         }
     }
 }
@@ -89,7 +98,7 @@ pub(crate) fn load<E>(
 ) -> Result<E, EngineError> {
     let Some(folder) = folder else { return load(&mut Shelf(State::Memory)) };
     let mark = mark(revision);
-    let path = folder.join(plain(model)).join(format!("{revision}-{}.packed", Isa::best().name()));
+    let path = kept::place(folder, model, &format!("{revision}-{}.packed", Isa::best().name()));
     if let Some(encoder) = read(&path, &mark, &mut load) {
         return Ok(encoder);
     }
@@ -113,11 +122,6 @@ fn mark(revision: &str) -> String {
     let isa = Isa::best();
     let (coded, exact) = (Layout::of(isa).name(), ExactShape::LAYOUT);
     format!("embedbar packed {VERSION}\nmodel {revision}\nlevel {}\nlayouts {coded} {exact}\n", isa.name())
-}
-
-/// A model's id as the name of a folder.
-fn plain(model: &str) -> String {
-    model.trim_start_matches('.').chars().map(|it| if it == '/' || it == '\0' { '_' } else { it }).collect()
 }
 
 fn read<E>(path: &Path, mark: &str, load: &mut impl FnMut(&mut Shelf) -> Result<E, EngineError>) -> Option<E> {
@@ -153,61 +157,20 @@ impl From<io::Error> for Unwritten {
     }
 }
 
-/// Writes the file beside its place and gives it its name when it is whole and on the disk.
 fn write<E>(
     path: &Path,
     mark: &str,
     load: &mut impl FnMut(&mut Shelf) -> Result<E, EngineError>,
 ) -> Result<(), Unwritten> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(folder)?;
-    let part = folder.join(format!(".{}-{}{PART}", std::process::id(), path.file_name().unwrap_or_default().display()));
-    sweep_parts(folder);
-    let written = write_part(&part, mark, load).and_then(|()| {
-        fs::rename(&part, path)?;
-        Ok(())
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&part); // it may not have come to be
-    }
-    written
-}
-
-fn write_part<E>(
-    part: &Path,
-    mark: &str,
-    load: &mut impl FnMut(&mut Shelf) -> Result<E, EngineError>,
-) -> Result<(), Unwritten> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(part)?;
-    let mut file = BufWriter::new(file);
+    let mut draft = Draft::begin(path)?;
     let mut header = mark.as_bytes().to_vec();
     header.resize(HEADER, 0);
-    file.write_all(&header)?;
-    let mut shelf = Shelf(State::Writing { file, path: part.to_path_buf() });
-    match load(&mut shelf) {
-        Ok(_) => {}
-        Err(EngineError::Unreadable { path, source }) if path == part => return Err(Unwritten::File(source)),
-        Err(error) => return Err(Unwritten::Model(error)),
-    }
-    if let State::Writing { file, .. } = shelf.0 {
-        // Its length alone tells that it is whole, so its bytes have to be there before its name is.
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    }
-    Ok(())
-}
-
-/// Removes what processes left that were killed while they wrote.
-fn sweep_parts(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let old = || {
-            entry
-                .metadata()
-                .and_then(|it| it.modified())
-                .is_ok_and(|at| at.elapsed().is_ok_and(|it| it.as_secs() > 600))
-        };
-        if name.to_str().is_some_and(|name| name.ends_with(PART)) && old() {
-            let _ = fs::remove_file(entry.path()); // somebody else may sweep too
-        }
+    draft.write_all(&header)?;
+    let mut shelf = Shelf(State::Writing(draft));
+    load(&mut shelf).map_err(Unwritten::Model)?;
+    match shelf.0 {
+        State::Writing(draft) => Ok(draft.finish()?),
+        State::Full(error) => Err(Unwritten::File(error)),
+        State::Memory | State::Reading { .. } => unreachable!("it was for writing. This is a bug."),
     }
 }

@@ -24,6 +24,7 @@ pub mod rotary;
 mod rounded;
 mod shape;
 pub mod team;
+pub mod urgency;
 mod vectorised;
 
 pub use aligned::{ALIGNMENT, AlignedBytes};

@@ -18,8 +18,8 @@ use std::convert::Infallible;
 use std::ffi::{c_int, c_long};
 
 use embedbar_kernels::{
-    Code, Element, ExactMatrix, ExactPacker, ExactShape, Group, Isa, Output, PackedMatrix, PackedShape, Packer,
-    PairedMatrix, PairedPacker, PairedShape, Plain, Product, QuantisedRows, RoundedRows, ScaleType,
+    Bf16Products, Code, Element, ExactMatrix, ExactPacker, ExactShape, Group, Isa, Output, PackedMatrix, PackedShape,
+    Packer, PairedMatrix, PairedPacker, PairedShape, Plain, Product, QuantisedRows, RoundedRows, ScaleType,
 };
 
 const SHAPES: [(usize, usize); 5] = [(384, 1536), (1536, 384), (384, 384), (1024, 3072), (3072, 1024)];
@@ -108,7 +108,7 @@ fn exact(shape: ExactShape, isa: Isa, name: &str) {
     });
 }
 
-fn paired(shape: PairedShape, isa: Isa, name: &str) {
+fn paired(shape: PairedShape, isa: Isa, products: Bf16Products, name: &str) {
     let bytes = PairedPacker::new(shape)
         .expect("the shape can be packed")
         .matrix(|_, row| {
@@ -116,7 +116,8 @@ fn paired(shape: PairedShape, isa: Isa, name: &str) {
             Ok::<_, Infallible>(())
         })
         .unwrap_or_else(|never| match never {});
-    let matrix = PairedMatrix::new(shape, isa, &bytes).expect("the bytes were packed for this shape");
+    let matrix =
+        PairedMatrix::with_products(shape, isa, products, &bytes).expect("the bytes were packed for this shape");
     let mut left = RoundedRows::new();
     report(name, (shape.inputs, shape.outputs), |values, output| {
         left.round(values, shape.inputs);
@@ -167,9 +168,11 @@ fn main() {
                 exact(ExactShape { outputs, inputs, element }, isa, &name);
             }
         }
-        let name = format!("{inputs}x{outputs} BF16 pairs");
-        if wanted(&name) {
-            paired(PairedShape { outputs, inputs }, isa, &name);
+        for products in Bf16Products::available(isa) {
+            let name = format!("{inputs}x{outputs} BF16 pairs {}", products.name());
+            if wanted(&name) {
+                paired(PairedShape { outputs, inputs }, isa, products, &name);
+            }
         }
     }
 }

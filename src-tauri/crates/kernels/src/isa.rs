@@ -53,21 +53,6 @@ impl Isa {
         }
     }
 
-    /// Whether this processor has the level and, beside it, dot products of BF16: whether it is faster to multiply a
-    /// [`PairedMatrix`](crate::PairedMatrix) with these functions than to widen an [`ExactMatrix`](crate::ExactMatrix).
-    ///
-    /// Processors have them in addition to one level or another, which is why they are no level.
-    pub fn has_bf16_products(self) -> bool {
-        self.is_available()
-            && match self {
-                #[cfg(target_arch = "x86_64")]
-                Self::Avx512Vnni => is_x86_feature_detected!("avx512bf16"),
-                #[cfg(target_arch = "aarch64")]
-                Self::Dotprod | Self::I8mm => std::arch::is_aarch64_feature_detected!("bf16"),
-                _ => false,
-            }
-    }
-
     /// The last of [`Self::ALL`] that this processor has.
     pub fn best() -> Self {
         Self::ALL.into_iter().rfind(|isa| isa.is_available()).unwrap_or(Self::Portable)

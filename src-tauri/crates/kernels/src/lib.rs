@@ -8,6 +8,7 @@
 mod aligned;
 pub mod arena;
 pub mod attention;
+mod bf16_products;
 pub mod cores;
 pub mod elementwise;
 mod epilogue;
@@ -28,6 +29,7 @@ pub mod urgency;
 mod vectorised;
 
 pub use aligned::{ALIGNMENT, AlignedBytes};
+pub use bf16_products::Bf16Products;
 pub use epilogue::{Activated, AddTo, Epilogue, Gated, Plain, WithBias};
 pub use exact::{Element, ExactMatrix, ExactPacker, ExactShape};
 pub use isa::Isa;

@@ -4,8 +4,8 @@
 //! That is another arithmetic than [`ExactMatrix`](crate::ExactMatrix) has, not a faster way to the same numbers: weights
 //! are as they were stored, but the rows on the left are rounded (see [`RoundedRows`](crate::RoundedRows), which is what
 //! [`PairedMatrix::times`] asks for), each value by at most 2^-8 of itself. So it is for the caller to choose, and worth it
-//! where [`Isa::has_bf16_products`]; elsewhere it gives the same results within the roundings of the sums, but slower than
-//! an exact matrix would.
+//! where [`Bf16Products::pay`]; elsewhere it gives the same results within the roundings of the sums, but slower than an
+//! exact matrix would.
 //!
 //! Packing rearranges: panels of [`PANEL`] outputs, `[inputs / 2][32][2]` in each, the last filled up with zeroes, so that
 //! two inputs of each output lie side by side. These bytes are the same for every level. Weights under 2^-126, which the
@@ -13,7 +13,7 @@
 
 use crate::rounded::flush;
 use crate::shape::{PANEL, PackError, check_bytes, check_sizes};
-use crate::{AlignedBytes, Isa};
+use crate::{AlignedBytes, Bf16Products, Isa};
 
 /// Bytes of a pair of weights.
 const PAIR_BYTES: usize = 4;
@@ -109,17 +109,27 @@ impl PairedPacker {
 pub struct PairedMatrix<'a> {
     shape: PairedShape,
     isa: Isa,
-    has_bf16_products: bool,
+    products: Bf16Products,
     bytes: &'a [u8],
 }
 
 impl<'a> PairedMatrix<'a> {
-    /// Bytes as a packed matrix, to be multiplied by the functions of `isa`: by its products of BF16 where
-    /// [`Isa::has_bf16_products`], by those of F32 otherwise.
+    /// Bytes as a packed matrix, to be multiplied by the functions of `isa` with the best [`Bf16Products`] beside it.
     pub fn new(shape: PairedShape, isa: Isa, bytes: &'a [u8]) -> Result<Self, PackError> {
+        Self::with_products(shape, isa, Bf16Products::best(isa), bytes)
+    }
+
+    /// The same with products of the caller's choice: for comparison. They are widened where those are not here.
+    pub fn with_products(
+        shape: PairedShape,
+        isa: Isa,
+        products: Bf16Products,
+        bytes: &'a [u8],
+    ) -> Result<Self, PackError> {
         shape.check()?;
         check_bytes(bytes, shape.bytes(), isa)?;
-        Ok(Self { shape, isa, has_bf16_products: isa.has_bf16_products(), bytes })
+        let products = if products.is_available(isa) { products } else { Bf16Products::Widened };
+        Ok(Self { shape, isa, products, bytes })
     }
 
     /// Its shape.
@@ -132,9 +142,9 @@ impl<'a> PairedMatrix<'a> {
         self.isa
     }
 
-    /// Whether it is multiplied by products of BF16, which the processor has then.
-    pub(crate) fn has_bf16_products(&self) -> bool {
-        self.has_bf16_products
+    /// How it is multiplied, which the processor can.
+    pub fn products(&self) -> Bf16Products {
+        self.products
     }
 
     /// Its bytes.

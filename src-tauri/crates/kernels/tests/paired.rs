@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use embedbar_kernels::{
-    AlignedBytes, Element, ExactMatrix, ExactPacker, ExactShape, Gated, Isa, Output, PairedMatrix, PairedPacker,
-    PairedShape, Plain, Product, RoundedRows, WithBias, elementwise::Activation,
+    AlignedBytes, Bf16Products, Element, ExactMatrix, ExactPacker, ExactShape, Gated, Isa, Output, PairedMatrix,
+    PairedPacker, PairedShape, Plain, Product, RoundedRows, WithBias, elementwise::Activation,
 };
 use half::bf16;
 use proptest::prelude::*;
@@ -24,8 +24,16 @@ fn pack(shape: PairedShape, weight: impl Fn(usize, usize) -> u16) -> AlignedByte
         .unwrap_or_else(|never| match never {})
 }
 
-fn product(shape: PairedShape, isa: Isa, packed: &[u8], values: &[f32]) -> Vec<f32> {
-    let matrix = PairedMatrix::new(shape, isa, packed).expect("the bytes were packed for this shape");
+/// A level, and products beside it.
+type Means = (Isa, Bf16Products);
+
+fn means() -> impl Iterator<Item = Means> {
+    Isa::available().flat_map(|isa| Bf16Products::available(isa).map(move |products| (isa, products)))
+}
+
+fn product(shape: PairedShape, (isa, products): Means, packed: &[u8], values: &[f32]) -> Vec<f32> {
+    let matrix =
+        PairedMatrix::with_products(shape, isa, products, packed).expect("the bytes were packed for this shape");
     let mut left = RoundedRows::with_isa(isa);
     left.round(values, shape.inputs);
     let rows = left.rows();
@@ -61,7 +69,7 @@ proptest! {
     fn products_of_whole_numbers_are_exact(
         outputs in 1_usize..100,
         times in 1_usize..12,
-        rows in 1_usize..20,
+        rows in 1_usize..40,
         seed in any::<u64>(),
     ) {
         let shape = PairedShape { outputs, inputs: 32 * times };
@@ -80,12 +88,12 @@ proptest! {
             .collect();
         let mut left = RoundedRows::new();
         left.round(&values, shape.inputs);
-        for isa in Isa::available() {
-            let matrix = PairedMatrix::new(shape, isa, &packed).expect("the bytes were packed for this shape");
+        for means in means() {
+            let matrix = PairedMatrix::with_products(shape, means.0, means.1, &packed).expect("the bytes were packed for this shape");
             let mut output = vec![f32::NAN; rows * outputs];
             let into = Output::new(&mut output, rows, outputs, outputs);
             Product::new(matrix.times(&left), into, &WithBias(&bias)).run();
-            prop_assert_eq!(&output, &expected, "{:?}", isa);
+            prop_assert_eq!(&output, &expected, "{:?}", means);
         }
     }
 
@@ -93,7 +101,7 @@ proptest! {
     #[test]
     fn products_are_those_of_plain_loops(
         times in 1_usize..30,
-        rows in 1_usize..10,
+        rows in 1_usize..20,
         spread in 0_i32..40,
         seed in any::<u64>(),
     ) {
@@ -105,14 +113,14 @@ proptest! {
         let packed = pack(shape, |row, input| bits(scaled(seed, row, input)));
         let values: Vec<f32> =
             (0..rows * shape.inputs).map(|index| scaled(!seed, index / shape.inputs, index % shape.inputs)).collect();
-        for isa in Isa::available() {
-            for (index, &found) in product(shape, isa, &packed, &values).iter().enumerate() {
+        for means in means() {
+            for (index, &found) in product(shape, means, &packed, &values).iter().enumerate() {
                 let terms = (0..shape.inputs).map(|input| {
                     rounded(values[index / 48 * shape.inputs + input]) * rounded(scaled(seed, index % 48, input))
                 });
                 let (exact, magnitude) = terms.fold((0.0, 0.0), |sum, term| (sum.0 + term, sum.1 + term.abs()));
                 let tolerance = magnitude * (shape.inputs as f64) * ROUNDING;
-                prop_assert!((f64::from(found) - exact).abs() <= tolerance, "{:?}: {} for {}", isa, found, exact);
+                prop_assert!((f64::from(found) - exact).abs() <= tolerance, "{:?}: {} for {}", means, found, exact);
             }
         }
     }
@@ -134,18 +142,18 @@ proptest! {
             .unwrap_or_else(|never| match never {});
         let values: Vec<f32> =
             (0..rows * shape.inputs).map(|index| number(!seed, index / shape.inputs, index % shape.inputs)).collect();
-        for isa in Isa::available() {
-            let matrix = ExactMatrix::new(exact_shape, isa, &exactly).expect("the bytes were packed for this shape");
+        for means in means() {
+            let matrix = ExactMatrix::new(exact_shape, means.0, &exactly).expect("the bytes were packed for this shape");
             let mut exact = vec![f32::NAN; rows * 40];
             Product::new(matrix.times(&values), Output::new(&mut exact, rows, 40, 40), &Plain).run();
-            for (index, (found, exact)) in product(shape, isa, &packed, &values).into_iter().zip(exact).enumerate() {
+            for (index, (found, exact)) in product(shape, means, &packed, &values).into_iter().zip(exact).enumerate() {
                 let magnitude: f64 = (0..shape.inputs)
                     .map(|input| (values[index / 40 * shape.inputs + input] * number(seed, index % 40, input)).abs())
                     .map(f64::from)
                     .sum();
                 // The weights themselves were rounded by as much before they were packed.
                 let tolerance = magnitude * (1.0 + 1.0 / 256.0) * (1.0 / 256.0 + 2.0 * shape.inputs as f64 * ROUNDING);
-                prop_assert!((f64::from(found) - f64::from(exact)).abs() <= tolerance, "{:?}: {} for {}", isa, found, exact);
+                prop_assert!((f64::from(found) - f64::from(exact)).abs() <= tolerance, "{:?}: {} for {}", means, found, exact);
             }
         }
     }
@@ -168,8 +176,8 @@ proptest! {
         }
         let value = |row, input| f32::from_bits(u32::from(any_bits(!seed, row, input)) << 16);
         let values: Vec<f32> = (0..rows * 32).map(|index| value(index / 32, index % 32)).collect();
-        for isa in Isa::available() {
-            for (index, &found) in product(shape, isa, &packed, &values).iter().enumerate() {
+        for means in means() {
+            for (index, &found) in product(shape, means, &packed, &values).iter().enumerate() {
                 let (mut exact, mut magnitude, mut lost) = (0.0, 0.0, 0.0);
                 for input in 0..32 {
                     let weight = bf16::from_bits(any_bits(seed, index % 32, input)).to_f64();
@@ -186,12 +194,12 @@ proptest! {
                 }
                 if exact.is_nan() || lost.is_nan() {
                     // A subnormal weight times infinity is infinite for one level and NaN for another.
-                    prop_assert!(!found.is_finite(), "{:?}: {} for {}", isa, found, exact);
+                    prop_assert!(!found.is_finite(), "{:?}: {} for {}", means, found, exact);
                 } else if exact.is_infinite() {
-                    prop_assert!(found.is_nan() || f64::from(found).to_bits() == exact.to_bits(), "{:?}: {} for {}", isa, found, exact);
+                    prop_assert!(found.is_nan() || f64::from(found).to_bits() == exact.to_bits(), "{:?}: {} for {}", means, found, exact);
                 } else {
                     let tolerance = magnitude * 32.0 * ROUNDING + lost;
-                    prop_assert!((f64::from(found) - exact).abs() <= tolerance, "{:?}: {} for {}", isa, found, exact);
+                    prop_assert!((f64::from(found) - exact).abs() <= tolerance, "{:?}: {} for {}", means, found, exact);
                 }
             }
         }
@@ -207,8 +215,8 @@ fn weights_are_taken_as_they_are() {
         for rows in [1, 2, 3] {
             let mut values = vec![0.0; 32 * rows];
             values[32 * (rows - 1) + input] = 1.0;
-            for isa in Isa::available() {
-                let output = product(shape, isa, &packed, &values);
+            for means in means() {
+                let output = product(shape, means, &packed, &values);
                 for (number, &found) in output[(rows - 1) << 16..].iter().enumerate() {
                     let weight = bf16::from_bits(number as u16).to_f32();
                     let expected = if weight.abs() < f32::MIN_POSITIVE { 0.0 } else { weight };
@@ -216,7 +224,7 @@ fn weights_are_taken_as_they_are() {
                         found.to_bits() == expected.to_bits()
                             || found.abs() + expected.abs() <= 0.0
                             || (found.is_nan() && expected.is_nan()),
-                        "{isa:?} {number:#x}: {found} for {expected}"
+                        "{means:?} {number:#x}: {found} for {expected}"
                     );
                 }
             }
@@ -228,13 +236,13 @@ fn weights_are_taken_as_they_are() {
 fn what_is_not_finite_on_the_left_shows_in_its_row_only() {
     let shape = PairedShape { outputs: 5, inputs: 64 };
     let packed = pack(shape, |row, _| bits(row as f32));
-    for isa in Isa::available() {
+    for means in means() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
             let mut values = vec![1.0; 3 * 64];
             values[64 + 17] = bad;
-            let output = product(shape, isa, &packed, &values);
+            let output = product(shape, means, &packed, &values);
             for row in [0, 2] {
-                assert_eq!(output[row * 5..][..5], [0.0, 64.0, 128.0, 192.0, 256.0], "{isa:?} {bad}");
+                assert_eq!(output[row * 5..][..5], [0.0, 64.0, 128.0, 192.0, 256.0], "{means:?} {bad}");
             }
             // Times zero even infinity is NaN, and the largest F32 rounds to infinity.
             assert!(output[5].is_nan());
@@ -255,19 +263,20 @@ fn two_matrices_in_turn_are_gated() {
     let shape = PairedShape { outputs: 2 * 64, inputs: 96 };
     let packed = pack(shape, |row, input| bits(number(1, row, input)));
     let values: Vec<f32> = (0..9 * 96).map(|index| number(2, index / 96, index % 96)).collect();
-    for isa in Isa::available() {
-        let both = product(shape, isa, &packed, &values);
-        let matrix = PairedMatrix::new(shape, isa, &packed).expect("the bytes were packed for this shape");
-        let mut left = RoundedRows::with_isa(isa);
+    for means in means() {
+        let both = product(shape, means, &packed, &values);
+        let matrix = PairedMatrix::with_products(shape, means.0, means.1, &packed)
+            .expect("the bytes were packed for this shape");
+        let mut left = RoundedRows::with_isa(means.0);
         left.round(&values, 96);
         let mut output = vec![f32::NAN; 9 * 64];
-        let epilogue = Gated { activation: Activation::Silu, isa };
+        let epilogue = Gated { activation: Activation::Silu, isa: means.0 };
         Product::new(matrix.times(&left), Output::new(&mut output, 9, 64, 64), &epilogue).run();
         for (index, &found) in output.iter().enumerate() {
             let (row, column) = (index / 64, index % 64);
             let at = |which: usize| f64::from(both[row * 128 + column / 32 * 64 + which * 32 + column % 32]);
             let expected = at(0) / (1.0 + (-at(0)).exp()) * at(1);
-            assert!((f64::from(found) - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{isa:?}");
+            assert!((f64::from(found) - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{means:?}");
         }
     }
 }

@@ -9,6 +9,8 @@
 
 #![expect(unsafe_code, reason = "kernels read through pointers and need features of the processor")]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod coded;
@@ -23,10 +25,10 @@ use std::ops::Range;
 
 use self::vectors::Ahead;
 use crate::shape::{PANEL, ScaleType};
-use crate::{Code, Element, ExactMatrix, Isa, PackedMatrix, PairedMatrix, QuantisedRows, RoundedRows};
+use crate::{Bf16Products, Code, Element, ExactMatrix, Isa, PackedMatrix, PairedMatrix, QuantisedRows, RoundedRows};
 
 /// Rows in a tile at most.
-pub(crate) const HEIGHT: usize = 8;
+pub(crate) const HEIGHT: usize = 16;
 
 /// The values of a tile, row after row: a panel or a pair of them in each.
 #[repr(align(64))]
@@ -158,16 +160,16 @@ impl Operands<'_> {
             Kind::Coded(matrix, _) => match matrix.shape().isa {
                 Isa::Portable | Isa::Avx2 => 4,
                 Isa::AvxVnni => 6,
-                _ => HEIGHT,
+                _ => 8,
             },
             Kind::Exact(matrix, _) => match matrix.isa() {
                 Isa::Portable => 4,
                 Isa::Avx2 | Isa::AvxVnni => 6,
-                _ => HEIGHT,
+                _ => 8,
             },
-            Kind::Paired(matrix, _) => match matrix.isa() {
-                Isa::Dotprod | Isa::I8mm => HEIGHT,
-                _ if matrix.has_bf16_products() => HEIGHT,
+            Kind::Paired(matrix, _) => match (matrix.products(), matrix.isa()) {
+                (Bf16Products::Amx, _) => HEIGHT,
+                (Bf16Products::Dots, _) | (_, Isa::Dotprod | Isa::I8mm) => 8,
                 _ => 4,
             },
         }
@@ -236,8 +238,8 @@ impl Operands<'_> {
                     tile: &mut tile.0[place * PANEL..],
                     stride: places * PANEL,
                 };
-                // SAFETY: as above, with `PairedMatrix`, which knows of the products of BF16 too.
-                unsafe { fill_paired(matrix.isa(), matrix.has_bf16_products(), job) }
+                // SAFETY: as above, with `PairedMatrix`, which made sure of the products too.
+                unsafe { fill_paired(matrix.isa(), matrix.products(), job) }
             }
         }
     }
@@ -284,20 +286,22 @@ unsafe fn fill_exact(isa: Isa, element: Element, job: exact::Job) {
 }
 
 /// # Safety
-/// The processor has the level, and products of BF16 if that is said; and see [`paired::Job`].
-unsafe fn fill_paired(isa: Isa, has_bf16_products: bool, job: paired::Job) {
+/// The processor has the level and the products, and see [`paired::Job`].
+unsafe fn fill_paired(isa: Isa, products: Bf16Products, job: paired::Job) {
     // SAFETY: the caller's.
     unsafe {
-        match (isa, has_bf16_products) {
+        match (isa, products) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512Vnni, true) => paired::fill_at::<x86::Avx512Bf16>(job),
-            // Without the products this arithmetic is nobody's choice: wider vectors would be code for no use.
+            (Isa::Avx512Vnni, Bf16Products::Amx) => amx::fill(job),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Vnni, Bf16Products::Dots) => paired::fill_at::<x86::Avx512Bf16>(job),
+            // Without such products this arithmetic is nobody's choice: wider vectors would be code for no use.
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512Vnni | Isa::AvxVnni | Isa::Avx2, _) => paired::fill_at::<x86::Avx2<false>>(job),
             #[cfg(target_arch = "aarch64")]
-            (Isa::Dotprod | Isa::I8mm, true) => paired::fill_at::<arm::NeonBf16>(job),
+            (Isa::Dotprod | Isa::I8mm, Bf16Products::Dots) => paired::fill_at::<arm::NeonBf16>(job),
             #[cfg(target_arch = "aarch64")]
-            (Isa::Dotprod | Isa::I8mm, false) => paired::fill_at::<arm::Neon>(job),
+            (Isa::Dotprod | Isa::I8mm, _) => paired::fill_at::<arm::Neon>(job),
             _ => paired::fill_at::<portable::Portable>(job),
         }
     }

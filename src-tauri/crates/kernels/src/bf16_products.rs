@@ -52,7 +52,8 @@ impl Bf16Products {
 
     /// Whether products with a [`PairedMatrix`](crate::PairedMatrix) are faster with these functions than those with an
     /// [`ExactMatrix`](crate::ExactMatrix) of the same weights: where there is AMX, or dot products of another maker than
-    /// Intel. Intel's take two cycles each, in which its multipliers do twice the work in F32.
+    /// Intel. Intel's take two cycles each, in which its multipliers do twice the work in F32;
+    /// the others were not measured.
     pub fn pay(isa: Isa) -> bool {
         match Self::best(isa) {
             Self::Widened => false,

@@ -19,7 +19,7 @@ use crate::{
     bert::{self, Bert},
     checkpoint,
     facts::{Family, ModelFacts},
-    fast, gguf,
+    fast, gguf, kept,
     package::ComputeUnit,
     pool::{self, Unusable},
     qwen3::Qwen3,

@@ -13,7 +13,7 @@ use std::{
 /// Ends the name of a file that is not finished.
 const PART: &str = ".part";
 /// Nobody writes a file for as long as this.
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 /// Where the file `name` of `model` lies below `folder`.
 pub(crate) fn place(folder: &Path, model: &str, name: &str) -> PathBuf {

@@ -118,18 +118,15 @@ impl TextTokenizer {
         compiled: Option<&Path>,
     ) -> Result<Self, EngineError> {
         let bad = |error: tokenizers::Error| EngineError::tokenizer(path, error);
-        let (mut tokenizer, largest): (Box<dyn Pipeline>, u32) =
-            match compiled.and_then(|compiled| mapped(compiled, bytes)) {
-                Some(mapped) => {
-                    let largest = mapped.largest_id();
-                    (Box::new(embedbar_vocabulary::Pipeline::from(mapped)), largest)
-                }
-                None => {
-                    let tokenizer = Tokenizer::from_bytes(bytes).map_err(bad)?;
-                    let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-                    (Box::new(tokenizer.into_inner()), largest)
-                }
-            };
+        let (mut tokenizer, largest): (Box<dyn Pipeline>, u32);
+        if let Some(mapped) = compiled.and_then(|compiled| mapped(compiled, bytes)) {
+            largest = mapped.largest_id();
+            tokenizer = Box::new(embedbar_vocabulary::Pipeline::from(mapped));
+        } else {
+            let parsed = Tokenizer::from_bytes(bytes).map_err(bad)?;
+            largest = parsed.get_vocab(true).into_values().max().unwrap_or(0);
+            tokenizer = Box::new(parsed.into_inner());
+        }
         let pad = tokenizer.pad();
         tokenizer.read_whole().map_err(bad)?;
 
@@ -408,6 +405,51 @@ mod tests {
         let demands = Demands { rows: Some(6), ..DEMANDS };
         let error = open(&template(&[], &[]), &demands).err().unwrap();
         assert!(matches!(error, EngineError::TokenizerMismatch { largest: 6, rows: 6, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_compiled_tokenizer_is_written_once_made_again_when_damaged_and_gives_the_same_tokens() {
+        let mut json: Value = serde_json::from_slice(&tokenizer(&template(&["[CLS]"], &["[SEP]"]))).unwrap();
+        json["model"] = json!({"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 20, "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "a": 4, "##b": 5, "c": 6}});
+        let bytes = json.to_string().into_bytes();
+        let folder = tempfile::tempdir().unwrap();
+        let compiled = folder.path().join("model").join(compiled_name("revision"));
+        let open = |compiled| TextTokenizer::new(Path::new("tokenizer.json"), &bytes, &DEMANDS, compiled).unwrap();
+        let texts = ["a ab abb c d", "", "[SEP] a"].map(str::to_owned);
+        let wanted = open(None).encode(&texts, 512, Padding::Masked).unwrap();
+        assert_eq!(wanted[0].ids, [1, 4, 4, 5, 4, 5, 5, 6, 0, 2]);
+        let check = || {
+            let tokenizer = open(Some(&compiled));
+            assert_eq!(tokenizer.encode(&texts, 512, Padding::Masked).unwrap(), wanted);
+            assert_eq!(tokenizer.pad(), 3);
+        };
+        check();
+        let (whole, written) = (std::fs::read(&compiled).unwrap(), compiled.metadata().unwrap().modified().unwrap());
+        check();
+        assert_eq!(compiled.metadata().unwrap().modified().unwrap(), written);
+        for damaged in [&whole[..100], b"", b"something else"] {
+            std::fs::write(&compiled, damaged).unwrap();
+            check();
+            assert_eq!(std::fs::read(&compiled).unwrap(), whole);
+        }
+        let few = Demands { rows: Some(6), ..DEMANDS };
+        let error = TextTokenizer::new(Path::new("tokenizer.json"), &bytes, &few, Some(&compiled)).err().unwrap();
+        assert!(matches!(error, EngineError::TokenizerMismatch { largest: 6, rows: 6, .. }), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_compiled_or_written_is_read_by_the_library() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "in the way").unwrap();
+        // Words without pieces have no compiled form.
+        for compiled in [folder.path().join("compiled"), file.join("compiled")] {
+            let bytes = tokenizer(&template(&["[CLS]"], &["[SEP]"]));
+            let tokenizer = TextTokenizer::new(Path::new("tokenizer.json"), &bytes, &DEMANDS, Some(&compiled)).unwrap();
+            assert_eq!(encode(&tokenizer, "a b", 512).ids, [1, 4, 5, 2]);
+            assert!(!compiled.exists());
+        }
     }
 
     #[test]

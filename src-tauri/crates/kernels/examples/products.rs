@@ -1,8 +1,11 @@
-//! Measures products on one thread: GMAC/s by shape, code, group and rows, with the quantisation of the rows included.
+//! Measures products on one thread: GMAC/s by shape, code, group and rows, with what has to be done to the rows
+//! before (quantisation, rounding) included.
 //!
 //! ```text
 //! cargo run --release -p embedbar-kernels --example products [level] [word of the line, such as "1024x3072" or "8/32"]
 //! ```
+//!
+//! "BF16" is widened, "BF16 pairs" multiplied as it is, with rows that are rounded to it.
 //!
 //! A matrix larger than any cache is measured only where its name, "2560x262144", is among the words.
 //!
@@ -15,8 +18,8 @@ use std::convert::Infallible;
 use std::ffi::{c_int, c_long};
 
 use embedbar_kernels::{
-    Code, Element, ExactMatrix, ExactPacker, ExactShape, Group, Isa, Output, PackedMatrix, PackedShape, Packer, Plain,
-    Product, QuantisedRows, ScaleType,
+    Bf16Products, Code, Element, ExactMatrix, ExactPacker, ExactShape, Group, Isa, Output, PackedMatrix, PackedShape,
+    Packer, PairedMatrix, PairedPacker, PairedShape, Plain, Product, QuantisedRows, RoundedRows, ScaleType,
 };
 
 const SHAPES: [(usize, usize); 5] = [(384, 1536), (1536, 384), (384, 384), (1024, 3072), (3072, 1024)];
@@ -105,6 +108,23 @@ fn exact(shape: ExactShape, isa: Isa, name: &str) {
     });
 }
 
+fn paired(shape: PairedShape, isa: Isa, products: Bf16Products, name: &str) {
+    let bytes = PairedPacker::new(shape)
+        .expect("the shape can be packed")
+        .matrix(|_, row| {
+            row.fill(0x3c);
+            Ok::<_, Infallible>(())
+        })
+        .unwrap_or_else(|never| match never {});
+    let matrix =
+        PairedMatrix::with_products(shape, isa, products, &bytes).expect("the bytes were packed for this shape");
+    let mut left = RoundedRows::new();
+    report(name, (shape.inputs, shape.outputs), |values, output| {
+        left.round(values, shape.inputs);
+        Product::new(matrix.times(&left), output, &Plain).run();
+    });
+}
+
 /// Prints a line: the speed of `product` for each number of rows.
 fn report(name: &str, (inputs, outputs): (usize, usize), mut product: impl FnMut(&[f32], Output<'_>)) {
     let mut line = format!("{name:28}");
@@ -146,6 +166,12 @@ fn main() {
             let name = format!("{inputs}x{outputs} {element:?}");
             if wanted(&name) {
                 exact(ExactShape { outputs, inputs, element }, isa, &name);
+            }
+        }
+        for products in Bf16Products::available(isa) {
+            let name = format!("{inputs}x{outputs} BF16 pairs {}", products.name());
+            if wanted(&name) {
+                paired(PairedShape { outputs, inputs }, isa, products, &name);
             }
         }
     }

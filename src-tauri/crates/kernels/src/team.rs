@@ -15,20 +15,21 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
 };
 
-use crate::cores::{self, Urgency};
+use crate::cores::Home;
+use crate::urgency::{self, Urgency};
 
 /// How a team is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How long a thread looks out for the next job, and the caller for the end of the last item, before it sleeps.
     pub spin: Duration,
-    /// For whom the team computes, to begin with.
+    /// For whom jobs are done whose callers have not said it.
     pub urgency: Urgency,
 }
 
@@ -44,6 +45,8 @@ pub struct Team {
     workers: Vec<Worker>,
     /// Whether a job is going on, whose items, or other threads, cannot start another.
     is_busy: AtomicBool,
+    /// Of jobs whose callers have not said any.
+    urgency: Urgency,
 }
 
 struct Worker {
@@ -60,6 +63,7 @@ struct Job {
     /// Valid as long as there are items left or begun.
     function: *const Function<'static>,
     items: usize,
+    urgency: Urgency,
 }
 
 /// A line of its own, so that looking out for jobs does not slow down what lies next to it.
@@ -74,7 +78,6 @@ struct Shared {
     job: UnsafeCell<Job>,
     threads: usize,
     spin: Duration,
-    urgency: AtomicU8,
     is_over: AtomicBool,
     /// The caller, when it sleeps until the last item is done.
     waiting: Mutex<Option<Thread>>,
@@ -115,27 +118,22 @@ impl Team {
         let nothing: &'static Function<'static> = &|_, _| {};
         let shared = Arc::new(Shared {
             state: Padded(AtomicU64::new(0)),
-            job: UnsafeCell::new(Job { function: nothing, items: 0 }),
+            job: UnsafeCell::new(Job { function: nothing, items: 0, urgency: options.urgency }),
             threads,
             spin: options.spin,
-            urgency: AtomicU8::new(options.urgency as u8),
             is_over: AtomicBool::new(false),
             waiting: Mutex::new(None),
             is_waiting: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let workers = (1..threads).map(|number| Worker::start(number, &shared)).collect();
-        Self { shared, workers, is_busy: AtomicBool::new(false) }
+        let home = Home::of(threads);
+        let workers = (1..threads).map(|number| Worker::start(number, &shared, home.clone())).collect();
+        Self { shared, workers, is_busy: AtomicBool::new(false), urgency: options.urgency }
     }
 
     /// How many threads there are, the caller included.
     pub fn threads(&self) -> usize {
         self.shared.threads
-    }
-
-    /// For whom the team computes from the next job on. It does not change the thread that calls.
-    pub fn set_urgency(&self, urgency: Urgency) {
-        self.shared.urgency.store(urgency as u8, SeqCst);
     }
 
     /// Calls `function` with each item, 0 to `items`, and the number of the thread that it is called on, and returns when
@@ -144,6 +142,10 @@ impl Team {
     /// Numbers are below [`Self::threads`]; no two threads have the same, and that of the caller is 0. Items begin in order.
     /// While another job of the team goes on, whether it was started by another thread or by an item that calls this, the
     /// caller works alone.
+    ///
+    /// All of them compute for whom the caller does (see [`with_urgency`](urgency::with_urgency)). Where jobs of both kinds
+    /// take turns, a thread that is woken for an urgent one may come late to the first: it knows of the urgency when it
+    /// has an item. Until then the caller does the work itself.
     ///
     /// # Panics
     ///
@@ -202,8 +204,9 @@ impl Team {
         #[expect(clippy::transmute_ptr_to_ptr, reason = "a cast may not lengthen the lifetime of a trait object")]
         // SAFETY: the two types differ in a lifetime only, and `for_each` returns only after the last use.
         let function = unsafe { std::mem::transmute::<*const Function<'_>, *const Function<'static>>(function) };
+        let urgency = urgency::current().unwrap_or(self.urgency);
         // SAFETY: there are no items, so that nobody reads it, and `is_busy` keeps other callers away.
-        unsafe { *self.shared.job.get() = Job { function, items } };
+        unsafe { *self.shared.job.get() = Job { function, items, urgency } };
         self.shared.state.0.store(State { left: items as u64, running: 0 }.bits(), SeqCst);
         // The caller does one item at least.
         let mut wanted = items - 1;
@@ -234,12 +237,17 @@ impl Drop for Team {
 }
 
 impl Worker {
-    fn start(number: usize, shared: &Arc<Shared>) -> Self {
+    fn start(number: usize, shared: &Arc<Shared>, home: Option<Home>) -> Self {
         let is_asleep = Arc::new(AtomicBool::new(false));
         let (for_thread, shared) = (is_asleep.clone(), shared.clone());
         let handle = thread::Builder::new()
             .name(format!("embedbar-compute-{number}"))
-            .spawn(move || shared.serve(number, &for_thread))
+            .spawn(move || {
+                if let Some(home) = home {
+                    home.enter();
+                }
+                shared.serve(number, &for_thread);
+            })
             .expect("a thread");
         Self { thread: handle.thread().clone(), is_asleep, handle: Some(handle) }
     }
@@ -248,13 +256,7 @@ impl Worker {
 impl Shared {
     /// What a worker does as long as there is a team.
     fn serve(&self, number: usize, is_asleep: &AtomicBool) {
-        let mut urgency = None;
         while self.look_out(is_asleep) {
-            let wanted = self.urgency.load(SeqCst);
-            if urgency != Some(wanted) {
-                cores::set_urgency(Urgency::of(wanted));
-                urgency = Some(wanted);
-            }
             self.work(number);
         }
     }
@@ -285,8 +287,13 @@ impl Shared {
     /// Takes items and does them until there are none; thread 0 is the caller.
     fn work(&self, thread: usize) {
         let mut has_begun = false;
-        while let Some((function, items)) = self.take(thread, has_begun) {
+        while let Some((Job { function, urgency, .. }, items)) = self.take(thread, has_begun) {
+            if thread > 0 && !has_begun {
+                urgency::set(*urgency);
+            }
             has_begun = true;
+            // SAFETY: the caller keeps the function until all that was begun is done.
+            let function = unsafe { &**function };
             let result = catch_unwind(AssertUnwindSafe(|| {
                 for item in items {
                     function(item, thread);
@@ -302,7 +309,7 @@ impl Shared {
 
     /// The next items, or nothing if there are none left. `has_begun` is whether the thread has taken some before, which
     /// are done now.
-    fn take(&self, thread: usize, has_begun: bool) -> Option<(&Function<'static>, Range<usize>)> {
+    fn take(&self, thread: usize, has_begun: bool) -> Option<(&Job, Range<usize>)> {
         let is_worker = thread > 0;
         let mut bits = self.state.0.load(SeqCst);
         loop {
@@ -326,10 +333,9 @@ impl Shared {
                 return None;
             }
             // SAFETY: an item was taken, so that the job stays as it is until it is done.
-            let Job { function, items } = unsafe { &*self.job.get() };
-            let first = items - state.left as usize;
-            // SAFETY: as above; the caller keeps the function until all that was begun is done.
-            return Some((unsafe { &**function }, first..first + count as usize));
+            let job = unsafe { &*self.job.get() };
+            let first = job.items - state.left as usize;
+            return Some((job, first..first + count as usize));
         }
     }
 
@@ -534,7 +540,10 @@ mod tests {
         let result = catch_unwind(AssertUnwindSafe(|| {
             team.for_each(400, &|item, _| {
                 begun.fetch_add(1, Relaxed);
-                assert_ne!(item, 0);
+                if item == 0 {
+                    // Without the message, whose backtrace takes as long as all the other items.
+                    resume_unwind(Box::new("item 0"));
+                }
                 thread::sleep(Duration::from_micros(100));
             });
         }));
@@ -593,13 +602,48 @@ mod tests {
         }
     }
 
+    /// Urgencies of all three threads of a team while they do a job.
+    fn urgencies(team: &Team) -> Vec<Option<Urgency>> {
+        let found = Mutex::new(Vec::new());
+        let all = std::sync::Barrier::new(3);
+        team.for_each(3, &|_, thread| {
+            // Nobody returns before all three are there.
+            all.wait();
+            found.lock().unwrap().push((thread, urgency::current()));
+        });
+        let mut found = found.into_inner().unwrap();
+        found.sort_by_key(|&(thread, _)| thread);
+        found.into_iter().map(|(_, urgency)| urgency).collect()
+    }
+
     #[test]
-    fn the_urgency_may_change_between_jobs() {
-        let team = team(2);
+    fn a_job_is_done_for_whom_its_caller_computes() {
+        let team = team(3);
         for urgency in [Urgency::Utility, Urgency::UserInitiated, Urgency::Utility] {
-            team.set_urgency(urgency);
-            team.for_each(4, &|_, _| {});
+            let found = urgency::with_urgency(urgency, || urgencies(&team));
+            assert_eq!(found, [Some(urgency); 3]);
+            // The caller has said nothing any more.
+            assert_eq!(urgencies(&team), [None, Some(Urgency::UserInitiated), Some(Urgency::UserInitiated)]);
         }
+        let background = Team::new(3, Options { urgency: Urgency::Utility, ..Options::default() });
+        assert_eq!(urgencies(&background), [None, Some(Urgency::Utility), Some(Urgency::Utility)]);
+    }
+
+    #[test]
+    fn callers_of_two_kinds_do_not_change_each_others_jobs() {
+        let team = team(3);
+        thread::scope(|scope| {
+            for urgency in [Urgency::Utility, Urgency::UserInitiated] {
+                let team = &team;
+                scope.spawn(move || {
+                    urgency::with_urgency(urgency, || {
+                        for _ in 0..2_000 {
+                            team.for_each(8, &|_, _| assert_eq!(urgency::current(), Some(urgency)));
+                        }
+                    });
+                });
+            }
+        });
     }
 
     #[test]

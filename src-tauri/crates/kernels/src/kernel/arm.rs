@@ -1,6 +1,7 @@
-//! Kernels for ARM: NEON with the dot products of bytes, and with the products of 2 by 8 with 8 by 2 bytes.
+//! Kernels for ARM: NEON with the dot products of bytes, with the products of 2 by 8 with 8 by 2 bytes, and maybe with those
+//! of BF16.
 //!
-//! The standard library has no stable functions for these two instructions yet, so they are written as such.
+//! The standard library has no stable functions for these instructions yet, so they are written as such.
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "functions are an instruction or two under the contract of `Vectors`")]
 #![expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
@@ -14,6 +15,7 @@ use std::array::from_fn;
 
 use super::coded::{self, Coding};
 use super::exact::{self, Weight};
+use super::paired::{self, PairLevel, Pairs};
 use super::vectors::{Level, Vectors};
 use crate::quantise::CORRECTION;
 use crate::shape::PANEL;
@@ -44,6 +46,40 @@ unsafe fn smmla(mut sums: int32x4_t, rows: int8x16_t, columns: int8x16_t) -> int
     asm!(
         ".arch_extension i8mm",
         "smmla {sums:v}.4s, {rows:v}.16b, {columns:v}.16b",
+        sums = inout(vreg) sums,
+        rows = in(vreg) rows,
+        columns = in(vreg) columns,
+        options(pure, nomem, nostack, preserves_flags),
+    );
+    sums
+}
+
+/// Adds two products of BF16 to each lane.
+///
+/// # Safety
+/// The processor has the products of BF16.
+#[inline(always)]
+unsafe fn bfdot(mut sums: float32x4_t, left: int8x16_t, right: int8x16_t) -> float32x4_t {
+    asm!(
+        ".arch_extension bf16",
+        "bfdot {sums:v}.4s, {left:v}.8h, {right:v}.8h",
+        sums = inout(vreg) sums,
+        left = in(vreg) left,
+        right = in(vreg) right,
+        options(pure, nomem, nostack, preserves_flags),
+    );
+    sums
+}
+
+/// Adds the product of two rows of four BF16 with two columns of four: `[row 0 column 0, 0 1, 1 0, 1 1]`.
+///
+/// # Safety
+/// The processor has the products of BF16.
+#[inline(always)]
+unsafe fn bfmmla(mut sums: float32x4_t, rows: uint16x8_t, columns: uint16x8_t) -> float32x4_t {
+    asm!(
+        ".arch_extension bf16",
+        "bfmmla {sums:v}.4s, {rows:v}.8h, {columns:v}.8h",
         sums = inout(vreg) sums,
         rows = in(vreg) rows,
         columns = in(vreg) columns,
@@ -291,4 +327,106 @@ const AHEAD: usize = 1024;
 #[inline(always)]
 unsafe fn load_scales(scales: *const u8, column: usize, half: bool) -> float32x4_t {
     if half { Neon::load_f16(scales.add(2 * column)) } else { Neon::load_f32(scales.add(4 * column)) }
+}
+
+// SAFETY: needs nothing but the level.
+unsafe impl Pairs for Neon {
+    type In = Self;
+
+    #[inline(always)]
+    unsafe fn add(sums: float32x4_t, weights: int8x16_t, pair: int8x16_t) -> float32x4_t {
+        let [weights, pair] = [weights, pair].map(|numbers| {
+            let bits = vreinterpretq_u32_s8(numbers);
+            let second = vandq_u32(bits, vdupq_n_u32(0xffff_0000));
+            [second, vshlq_n_u32::<16>(bits)].map(|bits| vreinterpretq_f32_u32(bits))
+        });
+        vfmaq_f32(vfmaq_f32(sums, weights[0], pair[0]), weights[1], pair[1])
+    }
+}
+
+impl PairLevel for Neon {
+    #[inline(never)]
+    unsafe fn fill<const ROWS: usize>(job: paired::Job) {
+        paired::fill::<Self, ROWS, 2>(job);
+    }
+}
+
+/// [`Neon`], and the products of BF16: dot products for one row, those of 2 by 4 with 4 by 2 for more.
+pub(super) struct NeonBf16;
+
+// SAFETY: it is its instruction.
+unsafe impl Pairs for NeonBf16 {
+    type In = Neon;
+
+    #[inline(always)]
+    unsafe fn add(sums: float32x4_t, weights: int8x16_t, pair: int8x16_t) -> float32x4_t {
+        bfdot(sums, weights, pair)
+    }
+}
+
+impl PairLevel for NeonBf16 {
+    #[inline(never)]
+    unsafe fn fill<const ROWS: usize>(job: paired::Job) {
+        match ROWS {
+            1 => paired::fill::<Self, 1, 2>(job),
+            // As in `I8mm`.
+            2 => fill_pairs::<1>(job),
+            3 | 4 => fill_pairs::<2>(job),
+            5 | 6 => fill_pairs::<3>(job),
+            _ => fill_pairs::<4>(job),
+        }
+    }
+}
+
+/// Fills a tile of `ROWS` pairs of rows, four pairs of columns at a time.
+///
+/// # Safety
+/// The processor has the level and the products of BF16, and the job has the sizes that it states, with `2 * ROWS` rows or
+/// one less.
+#[inline(always)]
+unsafe fn fill_pairs<const ROWS: usize>(job: paired::Job) {
+    debug_assert_eq!(job.rows.div_ceil(2), ROWS);
+    let row = |pair: usize, which: usize| (2 * pair + which).min(job.rows - 1);
+    let mut ahead = job.ahead.in_passes(PANEL / (2 * COLUMNS));
+    for column in (0..PANEL).step_by(2 * COLUMNS) {
+        let mut sums = [[vdupq_n_f32(0.0); COLUMNS]; ROWS];
+        for eight in 0..job.inputs / 8 {
+            let values = job.values.as_ptr().add(eight * 8);
+            let fours: [[uint16x8_t; 2]; ROWS] = from_fn(|pair| {
+                let [first, second] =
+                    [0, 1].map(|which| vreinterpretq_u64_u16(vld1q_u16(values.add(row(pair, which) * job.inputs))));
+                [vzip1q_u64(first, second), vzip2q_u64(first, second)].map(|rows| vreinterpretq_u16_u64(rows))
+            });
+            for half in 0..2 {
+                let panel = job.panel.as_ptr().add((eight * 4 + half * 2) * PANEL * 4 + column * 4);
+                for pair in 0..2 {
+                    Neon::prefetch(panel.wrapping_add(AHEAD + pair * PANEL * 4));
+                    Neon::prefetch_far(ahead.next());
+                }
+                let load = |pair: usize, vector: usize| {
+                    vreinterpretq_u32_s8(Neon::load_bytes(panel.add(pair * PANEL * 4 + vector * 16)))
+                };
+                let columns: [uint16x8_t; COLUMNS] = from_fn(|columns| {
+                    let [first, second] = [0, 1].map(|pair| load(pair, columns / 2));
+                    let zip = if columns % 2 == 0 { vzip1q_u32 } else { vzip2q_u32 };
+                    vreinterpretq_u16_u32(zip(first, second))
+                });
+                for pair in 0..ROWS {
+                    for column in 0..COLUMNS {
+                        sums[pair][column] = bfmmla(sums[pair][column], fours[pair][half], columns[column]);
+                    }
+                }
+            }
+        }
+        for pair in 0..ROWS {
+            for half in 0..COLUMNS / 2 {
+                let [left, right] = [0, 1].map(|which| vreinterpretq_f64_f32(sums[pair][2 * half + which]));
+                for (which, values) in [vzip1q_f64(left, right), vzip2q_f64(left, right)].into_iter().enumerate() {
+                    // A row that is there twice is written where it belongs, twice the same.
+                    let place = job.tile.as_mut_ptr().add(row(pair, which) * job.stride + column + 4 * half);
+                    vst1q_f32(place, vreinterpretq_f32_f64(values));
+                }
+            }
+        }
+    }
 }

@@ -1,18 +1,21 @@
 //! The arithmetic of products: fills a tile, some rows of the left side by one panel of a packed matrix.
 //!
 //! [`Operands`] is the safe door: it has checked slices and hands their pointers to a function that was written once
-//! ([`coded`], [`exact`]) over the few vector operations of each level ([`Vectors`](vectors::Vectors)).
+//! ([`coded`], [`exact`], [`paired`]) over the few vector operations of each level ([`Vectors`](vectors::Vectors)).
 //!
 //! All levels add the same integers. What they do in F32, scaling once for each group or multiplying exact weights, may be
-//! rounded differently: results differ by at most `groups + 4` (exact: `inputs`) roundings, relative to the sum of the
-//! magnitudes of the terms. That is what the tests allow.
+//! rounded differently: results differ by at most `groups + 4` (exact and paired: `inputs`) roundings, relative to the sum
+//! of the magnitudes of the terms. That is what the tests allow.
 
 #![expect(unsafe_code, reason = "kernels read through pointers and need features of the processor")]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod coded;
 mod exact;
+mod paired;
 mod portable;
 mod vectors;
 #[cfg(target_arch = "x86_64")]
@@ -22,10 +25,10 @@ use std::ops::Range;
 
 use self::vectors::Ahead;
 use crate::shape::{PANEL, ScaleType};
-use crate::{Code, Element, ExactMatrix, Isa, PackedMatrix, QuantisedRows};
+use crate::{Bf16Products, Code, Element, ExactMatrix, Isa, PackedMatrix, PairedMatrix, QuantisedRows, RoundedRows};
 
 /// Rows in a tile at most.
-pub(crate) const HEIGHT: usize = 8;
+pub(crate) const HEIGHT: usize = 16;
 
 /// The values of a tile, row after row: a panel or a pair of them in each.
 #[repr(align(64))]
@@ -60,6 +63,7 @@ pub struct Operands<'a>(Kind<'a>);
 enum Kind<'a> {
     Coded(PackedMatrix<'a>, &'a QuantisedRows),
     Exact(ExactMatrix<'a>, &'a [f32]),
+    Paired(PairedMatrix<'a>, &'a RoundedRows),
 }
 
 impl<'a> PackedMatrix<'a> {
@@ -88,12 +92,24 @@ impl<'a> ExactMatrix<'a> {
     }
 }
 
+impl<'a> PairedMatrix<'a> {
+    /// Itself on the right side of a product with `rows`.
+    ///
+    /// # Panics
+    /// If `rows` have other inputs.
+    pub fn times(&self, rows: &'a RoundedRows) -> Operands<'a> {
+        assert_eq!(rows.inputs(), self.shape().inputs, "rows are as long as those of the matrix");
+        Operands(Kind::Paired(*self, rows))
+    }
+}
+
 impl Operands<'_> {
     /// Rows on the left.
     pub(crate) fn rows(&self) -> usize {
         match self.0 {
             Kind::Coded(_, rows) => rows.rows(),
             Kind::Exact(matrix, rows) => rows.len() / matrix.shape().inputs,
+            Kind::Paired(_, rows) => rows.rows(),
         }
     }
 
@@ -102,6 +118,7 @@ impl Operands<'_> {
         match self.0 {
             Kind::Coded(_, rows) => rows.inputs(),
             Kind::Exact(matrix, _) => matrix.shape().inputs * size_of::<f32>(),
+            Kind::Paired(matrix, _) => matrix.shape().inputs * size_of::<u16>(),
         }
     }
 
@@ -110,6 +127,7 @@ impl Operands<'_> {
         match self.0 {
             Kind::Coded(matrix, _) => matrix.shape().inputs,
             Kind::Exact(matrix, _) => matrix.shape().inputs,
+            Kind::Paired(matrix, _) => matrix.shape().inputs,
         }
     }
 
@@ -118,6 +136,7 @@ impl Operands<'_> {
         match self.0 {
             Kind::Coded(matrix, _) => matrix.shape().outputs,
             Kind::Exact(matrix, _) => matrix.shape().outputs,
+            Kind::Paired(matrix, _) => matrix.shape().outputs,
         }
     }
 
@@ -131,6 +150,7 @@ impl Operands<'_> {
         match self.0 {
             Kind::Coded(matrix, _) => matrix.shape().isa,
             Kind::Exact(matrix, _) => matrix.isa(),
+            Kind::Paired(matrix, _) => matrix.isa(),
         }
     }
 
@@ -140,12 +160,17 @@ impl Operands<'_> {
             Kind::Coded(matrix, _) => match matrix.shape().isa {
                 Isa::Portable | Isa::Avx2 => 4,
                 Isa::AvxVnni => 6,
-                _ => HEIGHT,
+                _ => 8,
             },
             Kind::Exact(matrix, _) => match matrix.isa() {
                 Isa::Portable => 4,
                 Isa::Avx2 | Isa::AvxVnni => 6,
-                _ => HEIGHT,
+                _ => 8,
+            },
+            Kind::Paired(matrix, _) => match (matrix.products(), matrix.isa()) {
+                (Bf16Products::Amx, _) => HEIGHT,
+                (Bf16Products::Dots, _) | (_, Isa::Dotprod | Isa::I8mm) => 8,
+                _ => 4,
             },
         }
     }
@@ -199,6 +224,23 @@ impl Operands<'_> {
                 // SAFETY: as above, with `ExactMatrix`.
                 unsafe { fill_exact(matrix.isa(), shape.element, job) }
             }
+            Kind::Paired(matrix, left) => {
+                let shape = matrix.shape();
+                let bytes = shape.panel_bytes();
+                let bytes = &matrix.bytes()[panel * bytes..][..bytes];
+                let following = bytes.as_ptr().wrapping_add(places * bytes.len());
+                let job = paired::Job {
+                    panel: bytes,
+                    ahead: Ahead::new(following, bytes.len(), PANEL * 4, share),
+                    values: &left.bits()[rows.start * shape.inputs..rows.end * shape.inputs],
+                    rows: rows.len(),
+                    inputs: shape.inputs,
+                    tile: &mut tile.0[place * PANEL..],
+                    stride: places * PANEL,
+                };
+                // SAFETY: as above, with `PairedMatrix`, which made sure of the products too.
+                unsafe { fill_paired(matrix.isa(), matrix.products(), job) }
+            }
         }
     }
 }
@@ -239,6 +281,28 @@ unsafe fn fill_exact(isa: Isa, element: Element, job: exact::Job) {
             #[cfg(target_arch = "aarch64")]
             Isa::I8mm => exact::fill_at::<arm::I8mm>(element, job),
             _ => exact::fill_at::<portable::Portable>(element, job),
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the level and the products, and see [`paired::Job`].
+unsafe fn fill_paired(isa: Isa, products: Bf16Products, job: paired::Job) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (isa, products) {
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Vnni, Bf16Products::Amx) => amx::fill(job),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Vnni, Bf16Products::Dots) => paired::fill_at::<x86::Avx512Bf16>(job),
+            // Without such products this arithmetic is nobody's choice: wider vectors would be code for no use.
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Vnni | Isa::AvxVnni | Isa::Avx2, _) => paired::fill_at::<x86::Avx2<false>>(job),
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Dotprod | Isa::I8mm, Bf16Products::Dots) => paired::fill_at::<arm::NeonBf16>(job),
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Dotprod | Isa::I8mm, _) => paired::fill_at::<arm::Neon>(job),
+            _ => paired::fill_at::<portable::Portable>(job),
         }
     }
 }

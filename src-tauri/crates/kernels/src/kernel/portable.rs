@@ -9,6 +9,7 @@ use half::{bf16, f16};
 
 use super::coded::{self, Coding};
 use super::exact::{self, Weight};
+use super::paired::{self, PairLevel, Pairs};
 use super::vectors::{Level, Vectors};
 
 const LANES: usize = 8;
@@ -115,5 +116,28 @@ impl Level for Portable {
 
     unsafe fn fill_exact<W: Weight, const ROWS: usize>(job: exact::Job) {
         exact::fill::<Self, W, ROWS, 1>(job);
+    }
+}
+
+// SAFETY: needs no features.
+unsafe impl Pairs for Portable {
+    type In = Self;
+
+    #[inline(always)]
+    unsafe fn add(sums: [f32; LANES], weights: [[i8; 4]; LANES], pair: [[i8; 4]; LANES]) -> [f32; LANES] {
+        let [weights, pair] =
+            [weights, pair].map(|quads| quads.map(|quad| u32::from_le_bytes(quad.map(i8::cast_unsigned))));
+        let second = |bits: u32| f32::from_bits(bits & 0xffff_0000);
+        let first = |bits: u32| f32::from_bits(bits << 16);
+        from_fn(|lane| {
+            let sum = second(weights[lane]) * second(pair[lane]) + sums[lane];
+            first(weights[lane]) * first(pair[lane]) + sum
+        })
+    }
+}
+
+impl PairLevel for Portable {
+    unsafe fn fill<const ROWS: usize>(job: paired::Job) {
+        paired::fill::<Self, ROWS, 1>(job);
     }
 }

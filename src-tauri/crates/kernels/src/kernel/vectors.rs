@@ -26,6 +26,18 @@ impl Ahead {
         Self { step: self.step / passes, ..self }
     }
 
+    /// The first address to ask for.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn start(self) -> *const u8 {
+        self.address
+    }
+
+    /// Lines of 64 bytes in this many steps, at least one.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn lines(self, steps: usize) -> usize {
+        (self.step * steps).div_ceil(64).max(1)
+    }
+
     /// The next address to ask for.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]

@@ -1,4 +1,4 @@
-//! Kernels for x86: AVX-512 with VNNI, AVX2 with VNNI, and AVX2 alone.
+//! Kernels for x86: AVX-512 with VNNI, and maybe with BF16, AVX2 with VNNI, and AVX2 alone.
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "functions are an instruction or two under the contract of `Vectors`")]
 #![expect(clippy::inline_always, reason = "has to be compiled with the features of its caller")]
@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use super::coded::{self, Coding};
 use super::exact::{self, Weight};
+use super::paired::{self, PairLevel, Pairs};
 use super::vectors::{Level, Vectors};
 
 /// Vectors of 512 bits with AVX-512 and VNNI.
@@ -116,6 +117,29 @@ impl Level for Avx512 {
     #[inline(never)]
     unsafe fn fill_exact<W: Weight, const ROWS: usize>(job: exact::Job) {
         exact::fill::<Self, W, ROWS, 2>(job);
+    }
+}
+
+/// [`Avx512`] and the dot products of BF16.
+pub(super) struct Avx512Bf16;
+
+// SAFETY: it is its instruction.
+unsafe impl Pairs for Avx512Bf16 {
+    type In = Avx512;
+
+    #[inline(always)]
+    unsafe fn add(sums: __m512, weights: __m512i, pair: __m512i) -> __m512 {
+        // The types differ in name only.
+        let weights = std::mem::transmute::<__m512i, __m512bh>(weights);
+        _mm512_dpbf16_ps(sums, weights, std::mem::transmute::<__m512i, __m512bh>(pair))
+    }
+}
+
+impl PairLevel for Avx512Bf16 {
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    #[inline(never)]
+    unsafe fn fill<const ROWS: usize>(job: paired::Job) {
+        paired::fill::<Self, ROWS, 2>(job);
     }
 }
 
@@ -238,6 +262,43 @@ impl Level for Avx2<false> {
     #[inline(never)]
     unsafe fn fill_exact<W: Weight, const ROWS: usize>(job: exact::Job) {
         exact::fill::<Self, W, ROWS, 2>(job);
+    }
+}
+
+/// Widens the first BF16 of each pair.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn first_of_pairs(pairs: __m256i) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs))
+}
+
+/// Widens the second.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn second_of_pairs(pairs: __m256i) -> __m256 {
+    _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed())))
+}
+
+// SAFETY: needs nothing but the level.
+unsafe impl Pairs for Avx2<false> {
+    type In = Self;
+
+    #[inline(always)]
+    unsafe fn add(mut sums: __m256, weights: __m256i, pair: __m256i) -> __m256 {
+        sums = _mm256_fmadd_ps(second_of_pairs(weights), second_of_pairs(pair), sums);
+        _mm256_fmadd_ps(first_of_pairs(weights), first_of_pairs(pair), sums)
+    }
+}
+
+impl PairLevel for Avx2<false> {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline(never)]
+    unsafe fn fill<const ROWS: usize>(job: paired::Job) {
+        paired::fill::<Self, ROWS, 2>(job);
     }
 }
 

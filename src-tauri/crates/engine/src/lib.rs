@@ -38,6 +38,8 @@ mod tensor_rows;
 mod tokens;
 mod weights;
 
+pub use embedbar_kernels::urgency::{Urgency, with_urgency};
+
 pub use backend::{Backend, BackendError, BatchShape, Output, PaddedBatch};
 pub use engine::{Arithmetic, Batch, Engine, How, is_package, start_threads};
 pub use error::EngineError;

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use embedbar_contract::{Failure, FailureCode, Generation, ModelState, PromptKind, RecipeName, Timing, Truncation};
-use embedbar_wire::worker::{BatchSize, Embed, Source};
+use embedbar_wire::worker::{BatchSize, Embed, Lane, Source};
 
 use crate::process::Spawn;
-use crate::queue::{Lane, Pending, Queue};
+use crate::queue::{Pending, Queue};
 use crate::worker::{ExchangeError, Greeted, Vectors, Worker};
 
 /// The most bytes of text that one bulk exchange carries: a query never waits for longer than this takes.
@@ -230,7 +230,7 @@ impl Lifecycle {
         match lane {
             Lane::Query => {
                 let batches = self.batches();
-                self.send_halving(Embed { texts, prompt, recipe, batches }, lane, None).await
+                self.send_halving(Embed { texts, prompt, recipe, lane, batches }, None).await
             }
             Lane::Bulk => self.embed_in_pieces(texts, prompt, recipe).await,
         }
@@ -246,7 +246,7 @@ impl Lifecycle {
         guard: Guard,
     ) -> Result<Answer, Failure> {
         let batches = self.batches();
-        self.send_halving(Embed { texts, prompt, recipe, batches }, Lane::Query, Some(guard)).await
+        self.send_halving(Embed { texts, prompt, recipe, lane: Lane::Query, batches }, Some(guard)).await
     }
 
     async fn embed_in_pieces(
@@ -262,8 +262,8 @@ impl Lifecycle {
         let mut slots: Vec<Option<Slot>> = vec![None; texts.len()];
         for piece in pieces(&order, |index| texts[index].len()) {
             let texts = piece.iter().map(|&index| texts[index].clone()).collect();
-            let request = Embed { texts, prompt, recipe, batches: self.batches() };
-            let mut answer = self.send_halving(request, Lane::Bulk, None).await?;
+            let request = Embed { texts, prompt, recipe, lane: Lane::Bulk, batches: self.batches() };
+            let mut answer = self.send_halving(request, None).await?;
             let parts = std::mem::take(&mut answer.vectors).into_iter().zip(&answer.tokens).zip(&answer.truncated);
             for (&index, ((vector, &tokens), &truncated)) in piece.iter().zip(parts) {
                 slots[index] = Some((vector, tokens, truncated));
@@ -286,16 +286,16 @@ impl Lifecycle {
 
     /// Sends a request; where it has killed its workers, it is sent in halves, because it may be their size that kills: an
     /// out-of-memory kill shows in nothing else.
-    async fn send_halving(&self, request: Embed, lane: Lane, guard: Option<Guard>) -> Result<Answer, Failure> {
-        let failure = match self.send(request.clone(), lane, guard.clone()).await {
+    async fn send_halving(&self, request: Embed, guard: Option<Guard>) -> Result<Answer, Failure> {
+        let failure = match self.send(request.clone(), guard.clone()).await {
             Err(failure) if failure.code == FailureCode::WorkerFailed && request.texts.len() > 1 => failure,
             outcome => return outcome,
         };
         tracing::warn!(texts = request.texts.len(), %failure, "sending the texts in halves");
         let (first, second) = request.texts.split_at(request.texts.len() / 2);
         let half = |texts: &[String]| Embed { texts: texts.to_vec(), ..request.clone() };
-        let mut answer = Box::pin(self.send_halving(half(first), lane, guard.clone())).await?;
-        let rest = Box::pin(self.send_halving(half(second), lane, guard)).await?;
+        let mut answer = Box::pin(self.send_halving(half(first), guard.clone())).await?;
+        let rest = Box::pin(self.send_halving(half(second), guard)).await?;
         answer.join(&rest)?;
         answer.vectors.extend(rest.vectors);
         answer.tokens.extend(rest.tokens);
@@ -303,11 +303,11 @@ impl Lifecycle {
         Ok(answer)
     }
 
-    async fn send(&self, request: Embed, lane: Lane, guard: Option<Guard>) -> Result<Answer, Failure> {
+    async fn send(&self, request: Embed, guard: Option<Guard>) -> Result<Answer, Failure> {
         let (reply, answer) = oneshot::channel();
         let arrived = Instant::now();
-        let deadline = (lane == Lane::Query).then(|| arrived + self.patience);
-        let pending = Pending { request, lane, guard, arrived, deadline, lost: 0, reply };
+        let deadline = (request.lane == Lane::Query).then(|| arrived + self.patience);
+        let pending = Pending { request, guard, arrived, deadline, lost: 0, reply };
         self.messages.send(Message::Embed(pending)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }

@@ -19,6 +19,5 @@ mod queue;
 mod worker;
 
 pub use actor::{Answer, Guard, Lifecycle, Manner, Options, Running, Target};
-pub use embedbar_wire::worker::{RemoteSource, Source};
+pub use embedbar_wire::worker::{Lane, RemoteSource, Source};
 pub use process::{Environment, Process, Spawn, Spawned, WorkerProgram};
-pub use queue::Lane;

@@ -6,23 +6,13 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use embedbar_contract::{Failure, Generation};
-use embedbar_wire::worker::Embed;
+use embedbar_wire::worker::{Embed, Lane};
 
 use crate::actor::{Answer, Guard};
-
-/// How urgent a request is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Lane {
-    /// A person or a program waits for it.
-    Query,
-    /// Indexing; it takes the time that queries leave.
-    Bulk,
-}
 
 /// A request that waits for the worker.
 pub(crate) struct Pending {
     pub(crate) request: Embed,
-    pub(crate) lane: Lane,
     /// Who may answer; `None`: whoever serves.
     pub(crate) guard: Option<Guard>,
     pub(crate) arrived: Instant,
@@ -55,12 +45,12 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, pending: Pending) {
-        self.lane(pending.lane).push_back(pending);
+        self.lane(pending.request.lane).push_back(pending);
     }
 
     /// Puts a request back that a dying worker left unanswered.
     pub(crate) fn push_front(&mut self, pending: Pending) {
-        self.lane(pending.lane).push_front(pending);
+        self.lane(pending.request.lane).push_front(pending);
     }
 
     /// The next request that this generation may answer. Those that it may not are refused.

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use embedbar_contract::{Failure, FailureCode};
 use embedbar_wire::frame::bytes_to_floats;
-use embedbar_wire::worker::{BatchSize, Embed, Embedded, FromWorker, Load, Loaded, ToWorker};
+use embedbar_wire::worker::{BatchSize, Embed, Embedded, FromWorker, Lane, Load, Loaded, ToWorker};
 use embedbar_wire::{Frame, FrameError, Hello, Role};
 
 use crate::actor::{Options, Target};
@@ -191,6 +191,7 @@ impl Worker {
             texts: texts.iter().map(|&text| text.to_owned()).collect(),
             prompt: embedbar_contract::PromptKind::None,
             recipe: self.loaded.generation.recipe,
+            lane: Lane::Query,
             batches: BatchSize::Full,
         };
         match self.exchange(&request, deadline).await {

@@ -92,9 +92,23 @@ pub struct Embed {
     pub prompt: PromptKind,
     /// How.
     pub recipe: RecipeName,
+    /// For whom.
+    #[serde(default)]
+    pub lane: Lane,
     /// How large batches may be.
     #[serde(default)]
     pub batches: BatchSize,
+}
+
+/// How urgent a request is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// A person or a program waits for it.
+    #[default]
+    Query,
+    /// Indexing; it takes the time that queries leave.
+    Bulk,
 }
 
 /// How large a worker's batches may be.

@@ -1,9 +1,9 @@
 //! What a worker holds: a model that runs here, or a connection to a server on the network. Both answer the same way.
 
 use embedbar_contract::{BackendName, Failure, FailureCode, PromptKind, RecipeName};
-use embedbar_engine::Engine;
+use embedbar_engine::{Engine, Urgency, with_urgency};
 use embedbar_remote::{Endpoint, RemoteEmbedder};
-use embedbar_wire::worker::{BatchSize, Embed, Embedded, Loaded, RemoteSource};
+use embedbar_wire::worker::{BatchSize, Embed, Embedded, Lane, Loaded, RemoteSource};
 
 /// Asked once at the load: a server says nothing about its vectors before it has made one.
 const FIRST_TEXT: &str = "Embedbar is ready.";
@@ -55,7 +55,12 @@ impl Holding {
                     BatchSize::Full => 1,
                     BatchSize::Quarter => 4,
                 });
-                let batch = engine.embed(&request.texts, request.prompt, request.recipe)?;
+                let urgency = match request.lane {
+                    Lane::Query => Urgency::UserInitiated,
+                    Lane::Bulk => Urgency::Utility,
+                };
+                let embed = || engine.embed(&request.texts, request.prompt, request.recipe);
+                let batch = with_urgency(urgency, embed)?;
                 let embedded = Embedded {
                     tokens: batch.tokens,
                     truncated: batch.truncated,

@@ -186,7 +186,8 @@ def models(inputs: Inputs) -> dict[str, Model]:
     llama = {"llama.cpp": built_llama_cpp(inputs.cache, False)}
     if has_tiles():
         llama["llama.cpp with AMX"] = built_llama_cpp(inputs.cache, True)
-    probe = [str(inputs.embedbar), "probe", "--model"]
+    # As the app has it: packed matrices and compiled tokenizers are kept.
+    probe = [str(inputs.embedbar), "probe", "--packed", str(inputs.work / "packed"), "--model"]
 
     def peer(kind: str, model: Path, tokenizer: Path, *more: str) -> list[str]:
         return [sys.executable, str(HERE / "peers.py"), kind, "--model", str(model), "--tokenizer", str(tokenizer), *more]

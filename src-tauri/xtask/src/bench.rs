@@ -50,12 +50,19 @@ const MAIN: Bench = Bench {
     options: &[Passed::Bundled, Passed::Cache],
 };
 
-const NAMED: [Bench; 5] = [
+const NAMED: [Bench; 6] = [
     Bench {
         name: "speed",
         script: "speed.py",
         requirements: Some("requirements-speed.txt"),
         examples: &[GENERATOR, PRODUCTS],
+        options: &[Passed::Bundled, Passed::Cache],
+    },
+    Bench {
+        name: "start",
+        script: "start.py",
+        requirements: Some("requirements-tokenizer.txt"),
+        examples: &[GENERATOR],
         options: &[Passed::Bundled, Passed::Cache],
     },
     Bench {
@@ -145,6 +152,7 @@ mod tests {
             ("convert --limit", "convert.py", "--limit"),
             ("seed-table", "seed_table.py", ""),
             ("speed --quick", "speed.py", "--quick"),
+            ("start --large", "start.py", "--large"),
             ("--json swap", "bench.py", "--json swap"),
         ] {
             let rest = words(line);

@@ -402,6 +402,8 @@ pub(crate) enum CpuBackend {
     /// Embedbar's own kernels; candle where the processor or the model does not suit them
     #[default]
     Kernels,
+    /// The same, with inputs rounded to BF16 beside weights of that type, where the processor multiplies those faster
+    Bf16,
     /// candle: the reference
     Candle,
 }
@@ -411,6 +413,7 @@ impl CpuBackend {
     pub(crate) fn worker_arguments(self) -> Vec<OsString> {
         match self {
             Self::Kernels => Vec::new(),
+            Self::Bf16 => ["--backend", "bf16"].map(OsString::from).to_vec(),
             Self::Candle => ["--backend", "candle"].map(OsString::from).to_vec(),
         }
     }
@@ -420,6 +423,7 @@ impl From<CpuBackend> for Arithmetic {
     fn from(backend: CpuBackend) -> Self {
         match backend {
             CpuBackend::Kernels => Self::Kernels,
+            CpuBackend::Bf16 => Self::KernelsInBf16,
             CpuBackend::Candle => Self::Candle,
         }
     }

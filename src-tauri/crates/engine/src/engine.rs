@@ -68,6 +68,9 @@ pub enum Arithmetic {
     /// Embedbar's kernels; candle where the processor or the model does not suit them.
     #[default]
     Kernels,
+    /// The same, and beside weights of BF16 the inputs of products are rounded to BF16, where the processor multiplies those
+    /// faster: by 2^-8 of themselves at most, as PyTorch does with such models.
+    KernelsInBf16,
     /// candle: the reference.
     Candle,
 }
@@ -136,11 +139,13 @@ impl Engine {
         let tokenizer = TextTokenizer::new(&tokenizer_path, &bytes, &demands, compiled.as_deref())?;
         let precision = precision(&weights);
         let backend: Box<dyn Backend> = match &facts.family {
-            family if how.arithmetic == Arithmetic::Kernels && fast::suits(family) => {
-                fast::load(how.packed.as_deref(), (id, &revision), |shelf| match family {
-                    Family::Bert(facts) => fast::bert::load(&weights, facts, shelf),
-                    Family::Qwen3(facts) => fast::qwen3::load(&weights, facts, shelf),
-                    Family::Package => unreachable!("a package has no tensors. This is a bug."),
+            family if how.arithmetic != Arithmetic::Candle && fast::suits(family) => {
+                fast::load(how.packed.as_deref(), (id, &revision), fast::Packing::new(how.arithmetic), |shelf| {
+                    match family {
+                        Family::Bert(facts) => fast::bert::load(&weights, facts, shelf),
+                        Family::Qwen3(facts) => fast::qwen3::load(&weights, facts, shelf),
+                        Family::Package => unreachable!("a package has no tensors. This is a bug."),
+                    }
                 })?
             }
             Family::Bert(facts) => Box::new(Bert::load(&weights, facts)?),

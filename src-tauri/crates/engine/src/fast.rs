@@ -1,7 +1,8 @@
 //! Encoders on `embedbar-kernels`: matrices that were packed once, texts end to end without padding, fused layers.
 //!
 //! Weights of four and eight bits stay codes: each row of activations is rounded to eight bits with a scale for every group of
-//! inputs, and products are those of integers. Floating-point weights are widened exactly and multiplied in F32. candle's
+//! inputs, and products are those of integers. Floating-point weights are widened exactly and multiplied in F32; on request, rows
+//! are rounded to BF16 beside weights of that type, where the processor multiplies those faster. candle's
 //! encoders (`bert`, `qwen3`) remain the reference that tests compare with, and what runs where these do not: processors without
 //! the instructions, and widths that do not divide.
 
@@ -24,6 +25,7 @@ mod room;
 mod shelf;
 mod table;
 
+pub(crate) use packing::Packing;
 pub(crate) use shelf::load;
 
 /// The threads that compute, started by the first who asks: they keep the priority of whoever that is.

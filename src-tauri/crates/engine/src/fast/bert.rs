@@ -8,7 +8,7 @@ use embedbar_kernels::{
 use super::{
     encoder::{FastEncoder, Layers},
     matrix::{Linear, Then},
-    room::{Room, left, normalise},
+    room::{Room, normalise},
     shelf::Shelf,
     table::Table,
 };
@@ -122,17 +122,17 @@ impl Layer {
     /// Takes the residual stream of `tokens` from one layer to the next.
     fn forward(&self, room: &mut Room, tokens: usize, attention: Shape, facts: &BertFacts) {
         let (hidden, intermediate) = (facts.hidden, facts.intermediate);
-        let x = left(room.x.rows(tokens, hidden), hidden, self.mixed.group(), &mut room.codes);
+        let x = room.left.of(room.x.rows(tokens, hidden), hidden, self.mixed.wanted());
         self.mixed.forward(x, room.mixed.rows_mut(tokens, self.mixed.outputs()), Then::Write);
         room.attend(tokens, attention);
-        let attended = left(room.attended.rows(tokens, hidden), hidden, self.output.group(), &mut room.codes);
+        let attended = room.left.of(room.attended.rows(tokens, hidden), hidden, self.output.wanted());
         let x = room.x.rows_mut(tokens, hidden);
         self.output.forward(attended, x, Then::Add);
         normalise(room.isa, &self.output_norm.get(), x);
-        let x = left(x, hidden, self.up.group(), &mut room.codes);
+        let x = room.left.of(x, hidden, self.up.wanted());
         let inner = room.inner.rows_mut(tokens, intermediate);
         self.up.forward(x, inner, Then::Activate(facts.activation.into()));
-        let inner = left(inner, intermediate, self.down.group(), &mut room.codes);
+        let inner = room.left.of(inner, intermediate, self.down.wanted());
         let x = room.x.rows_mut(tokens, hidden);
         self.down.forward(inner, x, Then::Add);
         normalise(room.isa, &self.down_norm.get(), x);

@@ -3,12 +3,13 @@
 use std::sync::Mutex;
 
 use embedbar_kernels::{
-    Activated, AddTo, Epilogue, ExactMatrix, ExactPacker, ExactShape, Gated, Group, Isa, Output, PackedMatrix,
-    PackedShape, Packer, Plain, Product, QuantisedRows, WithBias, elementwise::Activation, interleaved,
+    Activated, AddTo, Element, Epilogue, ExactMatrix, ExactPacker, ExactShape, Gated, Group, Isa, Output, PackError,
+    PackedMatrix, PackedShape, Packer, PairedMatrix, PairedPacker, PairedShape, Plain, Product, QuantisedRows,
+    RoundedRows, WithBias, elementwise::Activation, interleaved,
 };
 
 use super::{
-    packing::Kind,
+    packing::{Kind, Packing},
     shelf::{Bytes, Shelf},
     team,
 };
@@ -24,10 +25,90 @@ pub(super) struct Matrix {
     bytes: Bytes,
 }
 
+/// What the bytes of a matrix are.
 #[derive(Clone, Copy)]
 enum Form {
     Coded(PackedShape),
     Exact(ExactShape),
+    /// BF16 for processors that multiply it with BF16.
+    Paired(PairedShape),
+}
+
+impl Form {
+    fn of(kind: Kind, outputs: usize, inputs: usize, packing: Packing) -> Self {
+        match kind.shape(outputs, inputs, packing.isa) {
+            Ok(shape) => Self::Coded(shape),
+            Err(ExactShape { element: Element::BF16, .. }) if packing.paired => {
+                Self::Paired(PairedShape { outputs, inputs })
+            }
+            Err(shape) => Self::Exact(shape),
+        }
+    }
+
+    fn check(self) -> Result<(), PackError> {
+        match self {
+            Self::Coded(shape) => shape.check(),
+            Self::Exact(shape) => shape.check(),
+            Self::Paired(shape) => shape.check(),
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::Coded(shape) => shape.bytes(),
+            Self::Exact(shape) => shape.bytes(),
+            Self::Paired(shape) => shape.bytes(),
+        }
+    }
+
+    fn panel_bytes(self) -> usize {
+        match self {
+            Self::Coded(shape) => shape.panel_bytes(),
+            Self::Exact(shape) => shape.panel_bytes(),
+            Self::Paired(shape) => shape.panel_bytes(),
+        }
+    }
+
+    /// Packs one panel of rows that `source` finds; all are of one kind. Says what is wrong with a tensor where one cannot be used.
+    fn pack<'a>(
+        self,
+        kind: Kind,
+        panel: usize,
+        bytes: &mut [u8],
+        source: impl Fn(usize) -> (&'a Stored, usize),
+    ) -> Result<(), String> {
+        const CHECKED: &str = "it was checked. This is a bug.";
+        let copy = |row, target: &mut [u8]| {
+            let (stored, row) = source(row);
+            target.copy_from_slice(stored.row(row));
+            Ok(())
+        };
+        match self {
+            Self::Coded(shape) => Packer::new(shape).expect(CHECKED).panel(panel, bytes, |row, target| {
+                let (stored, row) = source(row);
+                let unusable =
+                    |error: candle_core::Error| format!("the tensor `{}` cannot be used: {error}", stored.name);
+                kind.fill(stored, row, target).map_err(unusable)
+            }),
+            Self::Exact(shape) => ExactPacker::new(shape).expect(CHECKED).panel(panel, bytes, copy),
+            Self::Paired(shape) => PairedPacker::new(shape).expect(CHECKED).panel(panel, bytes, copy),
+        }
+    }
+}
+
+/// In which forms matrices want the rows on their left, besides as they are.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// Quantised in such groups.
+    pub(super) codes: Option<Group>,
+    /// Rounded to BF16.
+    pub(super) rounded: bool,
+}
+
+impl Wanted {
+    fn and(self, other: Self) -> Self {
+        Self { codes: self.codes.or(other.codes), rounded: self.rounded || other.rounded }
+    }
 }
 
 /// Rows on the left of a product, in each form that a matrix may ask for.
@@ -35,8 +116,10 @@ enum Form {
 pub(super) struct Left<'a> {
     /// `[rows][inputs]`.
     pub(super) rows: &'a [f32],
-    /// The same, quantised; only looked at by matrices that have a [`Matrix::group`].
+    /// The same, quantised; only looked at by matrices that want it.
     pub(super) codes: &'a QuantisedRows,
+    /// The same, rounded to BF16; likewise.
+    pub(super) rounded: &'a RoundedRows,
 }
 
 impl Matrix {
@@ -47,54 +130,29 @@ impl Matrix {
         shelf: &mut Shelf,
         place: impl Fn(usize) -> (usize, usize) + Sync,
     ) -> Result<Self, EngineError> {
-        let (first, isa) = (&sources[0], Isa::best());
+        let (first, packing) = (&sources[0], shelf.packing());
         let kind = Kind::of(first);
+        let form = Form::of(kind, outputs, first.columns, packing);
         let corrupt = |problem: String| EngineError::corrupt(first.file.path(), problem);
-        let (form, bytes) = match kind.shape(outputs, first.columns, isa) {
-            Ok(shape) => {
-                shape.check().map_err(|error| corrupt(error.to_string()))?;
-                let fill = |bytes: &mut [u8]| {
-                    let failed = Mutex::new(None);
-                    team().for_each_piece(bytes, shape.panel_bytes(), |panel, bytes| {
-                        let mut packer = Packer::new(shape).expect("it was checked. This is a bug.");
-                        let packed = packer.panel(panel, bytes, |row, target| {
-                            let (source, row) = place(row);
-                            kind.fill(&sources[source], row, target).map_err(|error| (source, error))
-                        });
-                        if let Err((source, error)) = packed {
-                            let name = &sources[source].name;
-                            *failed.lock().expect("nobody panics while they hold it. This is a bug.") =
-                                Some(format!("the tensor `{name}` cannot be used: {error}"));
-                        }
-                    });
-                    if let Some(problem) =
-                        failed.into_inner().expect("nobody panicked while they held it. This is a bug.")
-                    {
-                        return Err(corrupt(problem));
-                    }
-                    release(sources);
-                    Ok(())
-                };
-                (Form::Coded(shape), shelf.place(shape.bytes(), fill)?)
-            }
-            Err(shape) => {
-                shape.check().map_err(|error| corrupt(error.to_string()))?;
-                let fill = |bytes: &mut [u8]| {
-                    team().for_each_piece(bytes, shape.panel_bytes(), |panel, bytes| {
-                        let mut packer = ExactPacker::new(shape).expect("it was checked. This is a bug.");
-                        let Ok(()) = packer.panel(panel, bytes, |row, target| {
-                            let (source, row) = place(row);
-                            target.copy_from_slice(sources[source].row(row));
-                            Ok::<(), std::convert::Infallible>(())
-                        });
-                    });
-                    release(sources);
-                    Ok(())
-                };
-                (Form::Exact(shape), shelf.place(shape.bytes(), fill)?)
-            }
+        form.check().map_err(|error| corrupt(error.to_string()))?;
+        let source = |row| {
+            let (source, row) = place(row);
+            (&sources[source], row)
         };
-        Ok(Self { form, isa, bytes })
+        let fill = |bytes: &mut [u8]| {
+            let failed = Mutex::new(None);
+            team().for_each_piece(bytes, form.panel_bytes(), |panel, bytes| {
+                if let Err(problem) = form.pack(kind, panel, bytes, source) {
+                    *failed.lock().expect("nobody panics while they hold it. This is a bug.") = Some(problem);
+                }
+            });
+            if let Some(problem) = failed.into_inner().expect("nobody panicked while they held it. This is a bug.") {
+                return Err(corrupt(problem));
+            }
+            release(sources);
+            Ok(())
+        };
+        Ok(Self { form, isa: packing.isa, bytes: shelf.place(form.bytes(), fill)? })
     }
 
     /// Matrices below one another.
@@ -116,22 +174,25 @@ impl Matrix {
         match self.form {
             Form::Coded(shape) => shape.outputs,
             Form::Exact(shape) => shape.outputs,
+            Form::Paired(shape) => shape.outputs,
         }
     }
 
-    /// The groups in which it wants rows on its left quantised; `None` where it takes them as they are.
-    fn group(&self) -> Option<Group> {
+    fn wanted(&self) -> Wanted {
         match self.form {
-            Form::Coded(shape) => Some(shape.group),
-            Form::Exact(_) => None,
+            Form::Coded(shape) => Wanted { codes: Some(shape.group), ..Wanted::default() },
+            Form::Exact(_) => Wanted::default(),
+            Form::Paired(_) => Wanted { rounded: true, ..Wanted::default() },
         }
     }
 
     fn multiply<E: Epilogue>(&self, left: Left, output: Output, epilogue: &E) {
         const SAME: &str = "it has not changed since it was packed. This is a bug.";
+        let bytes = self.bytes.get();
         let operands = match self.form {
-            Form::Coded(shape) => PackedMatrix::new(shape, self.bytes.get()).expect(SAME).times(left.codes),
-            Form::Exact(shape) => ExactMatrix::new(shape, self.isa, self.bytes.get()).expect(SAME).times(left.rows),
+            Form::Coded(shape) => PackedMatrix::new(shape, bytes).expect(SAME).times(left.codes),
+            Form::Exact(shape) => ExactMatrix::new(shape, self.isa, bytes).expect(SAME).times(left.rows),
+            Form::Paired(shape) => PairedMatrix::new(shape, self.isa, bytes).expect(SAME).times(left.rounded),
         };
         let product = Product::new(operands, output, epilogue);
         team().for_each(product.parts(), &|_, _| {
@@ -192,9 +253,9 @@ impl Linear {
         self.outputs
     }
 
-    /// As [`Matrix::group`], of any of its matrices.
-    pub(super) fn group(&self) -> Option<Group> {
-        self.parts.iter().find_map(|(_, matrix)| matrix.group())
+    /// What its matrices want.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.parts.iter().fold(Wanted::default(), |wanted, (_, matrix)| wanted.and(matrix.wanted()))
     }
 
     /// Multiplies `left` and does `then` with the product in `output`, `[rows][outputs]`.
@@ -245,11 +306,11 @@ impl GatedLinear {
         Ok(Self::Together { both: Matrix::pack(&sources, 2 * outputs, shelf, interleaved)?, outputs })
     }
 
-    /// As [`Matrix::group`].
-    pub(super) fn group(&self) -> Option<Group> {
+    /// What its matrices want.
+    pub(super) fn wanted(&self) -> Wanted {
         match self {
-            Self::Together { both, .. } => both.group(),
-            Self::Apart { gate, up } => gate.group().or(up.group()),
+            Self::Together { both, .. } => both.wanted(),
+            Self::Apart { gate, up } => gate.wanted().and(up.wanted()),
         }
     }
 

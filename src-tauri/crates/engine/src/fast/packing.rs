@@ -4,15 +4,44 @@
 //! other quantised types become eight bits, which loses little beside what they have lost already.
 
 use candle_core::quantized::GgmlDType;
-use embedbar_kernels::{Code, Element, ExactShape, Group, Isa, PackedShape, ScaleType, SourceRow};
+use embedbar_kernels::{
+    Bf16Products, Code, Element, ExactShape, Group, Isa, Layout, PackedShape, PairedShape, ScaleType, SourceRow,
+};
 use half::f16;
 
-use crate::{mapped_blocks, weights::Stored};
+use crate::{Arithmetic, mapped_blocks, weights::Stored};
 
 /// Inputs that share a scale in every quantised type here.
 pub(super) const GROUP: usize = 32;
 /// Numbers in a block of Q4_K.
 const SUPER: usize = 256;
+
+/// For which instructions matrices are packed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packing {
+    pub(super) isa: Isa,
+    /// Whether those of BF16 are for products with rows that are rounded to BF16 too.
+    pub(super) paired: bool,
+}
+
+impl Packing {
+    /// For this processor.
+    pub(crate) fn new(arithmetic: Arithmetic) -> Self {
+        let isa = Isa::best();
+        Self { isa, paired: arithmetic == Arithmetic::KernelsInBf16 && Bf16Products::pay(isa) }
+    }
+
+    /// A name for files: what is packed for one is for no other.
+    pub(super) fn name(self) -> String {
+        format!("{}{}", self.isa.name(), if self.paired { "-pairs" } else { "" })
+    }
+
+    /// The names of the layouts, which change whenever their bytes do.
+    pub(super) fn layouts(self) -> String {
+        let coded = Layout::of(self.isa).name();
+        format!("{coded} {}", if self.paired { PairedShape::LAYOUT } else { ExactShape::LAYOUT })
+    }
+}
 
 /// How the rows of a matrix are packed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -11,7 +11,7 @@ use embedbar_kernels::{
 use super::{
     encoder::{FastEncoder, Layers},
     matrix::{GatedLinear, Linear, Then},
-    room::{Room, left},
+    room::Room,
     shelf::Shelf,
     table::Table,
     team,
@@ -138,20 +138,20 @@ impl Layer {
         let Qwen3Facts { hidden, intermediate, epsilon, .. } = *facts;
         let isa = room.isa;
         let normed = normed(isa, &root_mean_square(&self.norm, epsilon), room, tokens);
-        let x = left(room.normed.rows(tokens, normed), hidden, self.mixed.group(), &mut room.codes);
+        let x = room.left.of(room.normed.rows(tokens, normed), hidden, self.mixed.wanted());
         let mixed = room.mixed.rows_mut(tokens, self.mixed.outputs());
         self.mixed.forward(x, mixed, Then::Write);
         self.turn(isa, mixed, &room.positions, attention, turns, epsilon);
         room.attend(tokens, attention);
         let width = attention.heads * attention.width;
-        let attended = left(room.attended.rows(tokens, width), width, self.output.group(), &mut room.codes);
+        let attended = room.left.of(room.attended.rows(tokens, width), width, self.output.wanted());
         self.output.forward(attended, room.x.rows_mut(tokens, hidden), Then::Add);
         self::normed(isa, &root_mean_square(&self.feed_norm, epsilon), room, tokens);
-        let x = left(room.normed.rows(tokens, hidden), hidden, self.gated.group(), &mut room.codes);
+        let x = room.left.of(room.normed.rows(tokens, hidden), hidden, self.gated.wanted());
         let inner = room.inner.rows_mut(tokens, intermediate);
         let spare = if self.gated.needs_spare() { room.spare.rows_mut(tokens, intermediate) } else { &mut [] };
         self.gated.forward(x, inner, spare, Activation::Silu);
-        let inner = left(inner, intermediate, self.down.group(), &mut room.codes);
+        let inner = room.left.of(inner, intermediate, self.down.wanted());
         self.down.forward(inner, room.x.rows_mut(tokens, hidden), Then::Add);
     }
 

@@ -1,13 +1,16 @@
 //! What a forward pass computes in, kept from one to the next: it allocates nothing once the largest batch has been seen.
 
 use embedbar_kernels::{
-    Group, Isa, QuantisedRows,
+    Isa, QuantisedRows, RoundedRows,
     arena::Buffer,
     attention::{Attention, Columns, ColumnsMut, Plan, Scratch, Shape},
     norm::Norm,
 };
 
-use super::{matrix::Left, team};
+use super::{
+    matrix::{Left, Wanted},
+    team,
+};
 use crate::backend::PaddedBatch;
 
 /// Rows that are too few to be worth sharing out between threads.
@@ -28,7 +31,7 @@ pub(super) struct Room {
     /// What is inside the feed-forward layer.
     pub(super) inner: Buffer<f32>,
     pub(super) spare: Buffer<f32>,
-    pub(super) codes: QuantisedRows,
+    pub(super) left: LeftForms,
     /// Where texts start and the last one ends.
     pub(super) offsets: Vec<usize>,
     /// Each token's place in its text.
@@ -50,7 +53,7 @@ impl Room {
             attended: Buffer::new(),
             inner: Buffer::new(),
             spare: Buffer::new(),
-            codes: QuantisedRows::new(),
+            left: LeftForms { codes: QuantisedRows::new(), rounded: RoundedRows::new() },
             offsets: Vec::new(),
             positions: Vec::new(),
             ids: Vec::new(),
@@ -86,12 +89,23 @@ impl Room {
     }
 }
 
-/// Rows as the left side of a product with a matrix of these groups.
-pub(super) fn left<'a>(rows: &'a [f32], inputs: usize, group: Option<Group>, codes: &'a mut QuantisedRows) -> Left<'a> {
-    if let Some(group) = group {
-        codes.quantise_on(team(), rows, inputs, group);
+/// Rows on the left of products in other forms than they are.
+pub(super) struct LeftForms {
+    codes: QuantisedRows,
+    rounded: RoundedRows,
+}
+
+impl LeftForms {
+    /// `rows` of `inputs` each as the left side of products with matrices that want such forms.
+    pub(super) fn of<'a>(&'a mut self, rows: &'a [f32], inputs: usize, wanted: Wanted) -> Left<'a> {
+        if let Some(group) = wanted.codes {
+            self.codes.quantise_on(team(), rows, inputs, group);
+        }
+        if wanted.rounded {
+            self.rounded.round_on(team(), rows, inputs);
+        }
+        Left { rows, codes: &self.codes, rounded: &self.rounded }
     }
-    Left { rows, codes }
 }
 
 /// Normalises rows in place, shared out where they are many.

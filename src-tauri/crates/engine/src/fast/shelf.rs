@@ -12,7 +12,9 @@ use std::{
     sync::Arc,
 };
 
-use embedbar_kernels::{AlignedBytes, ExactShape, Isa, Layout};
+use embedbar_kernels::AlignedBytes;
+
+use super::packing::Packing;
 
 use crate::{
     EngineError,
@@ -44,7 +46,10 @@ impl Bytes {
 }
 
 /// Gives matrices their bytes, one after another.
-pub(crate) struct Shelf(State);
+pub(crate) struct Shelf {
+    packing: Packing,
+    state: State,
+}
 
 enum State {
     Memory,
@@ -58,13 +63,18 @@ enum State {
 }
 
 impl Shelf {
+    /// For which instructions matrices are to be packed.
+    pub(super) fn packing(&self) -> Packing {
+        self.packing
+    }
+
     /// The next matrix of `length` bytes, filled by `fill` where it is not there yet.
     pub(super) fn place(
         &mut self,
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), EngineError>,
     ) -> Result<Bytes, EngineError> {
-        if let State::Reading { file, at } = &mut self.0 {
+        if let State::Reading { file, at } = &mut self.state {
             let range = *at..*at + length;
             if range.end > file.bytes().len() {
                 return Err(EngineError::corrupt(file.path(), "it ends in the middle of a matrix"));
@@ -74,10 +84,10 @@ impl Shelf {
         }
         let mut bytes = AlignedBytes::zeroed(length);
         fill(&mut bytes)?;
-        match &mut self.0 {
+        match &mut self.state {
             State::Writing(draft) => {
                 if let Err(error) = draft.write_all(&bytes) {
-                    self.0 = State::Full(error);
+                    self.state = State::Full(error);
                 }
                 Ok(Bytes::Gone)
             }
@@ -87,24 +97,28 @@ impl Shelf {
     }
 }
 
-/// Loads an encoder with its matrices in a file below `folder`, in a folder named after the model, which is written first where it is not there; in memory where there
-/// is no folder or it cannot be written.
+/// Loads an encoder with its matrices in a file below `folder`, in a folder named after the model, which is written first where
+/// it is not there; in memory where there is no folder or it cannot be written.
 ///
 /// `model` and `revision` tell whose matrices they are; `load` asks for the same ones each time it is called.
 pub(crate) fn load<E>(
     folder: Option<&Path>,
     (model, revision): (&str, &str),
+    packing: Packing,
     mut load: impl FnMut(&mut Shelf) -> Result<E, EngineError>,
 ) -> Result<E, EngineError> {
-    let Some(folder) = folder else { return load(&mut Shelf(State::Memory)) };
-    let mark = mark(revision);
-    let path = kept::place(folder, model, &format!("{revision}-{}.packed", Isa::best().name()));
-    if let Some(encoder) = read(&path, &mark, &mut load) {
+    let in_memory = || Shelf { packing, state: State::Memory };
+    let Some(folder) = folder else { return load(&mut in_memory()) };
+    let name = packing.name();
+    // All that the bytes of a file depend on.
+    let mark = format!("embedbar packed {VERSION}\nmodel {revision}\nlevel {name}\nlayouts {}\n", packing.layouts());
+    let path = kept::place(folder, model, &format!("{revision}-{name}.packed"));
+    if let Some(encoder) = read(&path, &mark, packing, &mut load) {
         return Ok(encoder);
     }
-    match write(&path, &mark, &mut load) {
+    match write(&path, &mark, packing, &mut load) {
         Ok(()) => {
-            if let Some(encoder) = read(&path, &mark, &mut load) {
+            if let Some(encoder) = read(&path, &mark, packing, &mut load) {
                 return Ok(encoder);
             }
             tracing::warn!(path = %path.display(), "packed matrices that were just written cannot be read");
@@ -114,25 +128,23 @@ pub(crate) fn load<E>(
             tracing::warn!(path = %path.display(), %error, "packed matrices stay in memory");
         }
     }
-    load(&mut Shelf(State::Memory))
+    load(&mut in_memory())
 }
 
-/// All that the bytes of a file depend on.
-fn mark(revision: &str) -> String {
-    let isa = Isa::best();
-    let (coded, exact) = (Layout::of(isa).name(), ExactShape::LAYOUT);
-    format!("embedbar packed {VERSION}\nmodel {revision}\nlevel {}\nlayouts {coded} {exact}\n", isa.name())
-}
-
-fn read<E>(path: &Path, mark: &str, load: &mut impl FnMut(&mut Shelf) -> Result<E, EngineError>) -> Option<E> {
+fn read<E>(
+    path: &Path,
+    mark: &str,
+    packing: Packing,
+    load: &mut impl FnMut(&mut Shelf) -> Result<E, EngineError>,
+) -> Option<E> {
     let file = Arc::new(Mapped::open(path).ok()?);
     if !file.bytes().starts_with(mark.as_bytes()) || file.bytes().len() < HEADER {
         return None;
     }
     let whole = file.bytes().len();
-    let mut shelf = Shelf(State::Reading { file, at: HEADER });
+    let mut shelf = Shelf { packing, state: State::Reading { file, at: HEADER } };
     match load(&mut shelf) {
-        Ok(encoder) if matches!(shelf.0, State::Reading { at, .. } if at == whole) => Some(encoder),
+        Ok(encoder) if matches!(shelf.state, State::Reading { at, .. } if at == whole) => Some(encoder),
         Ok(_) => {
             tracing::warn!(path = %path.display(), "packed matrices of another length are made again");
             None
@@ -160,15 +172,16 @@ impl From<io::Error> for Unwritten {
 fn write<E>(
     path: &Path,
     mark: &str,
+    packing: Packing,
     load: &mut impl FnMut(&mut Shelf) -> Result<E, EngineError>,
 ) -> Result<(), Unwritten> {
     let mut draft = Draft::begin(path)?;
     let mut header = mark.as_bytes().to_vec();
     header.resize(HEADER, 0);
     draft.write_all(&header)?;
-    let mut shelf = Shelf(State::Writing(draft));
+    let mut shelf = Shelf { packing, state: State::Writing(draft) };
     load(&mut shelf).map_err(Unwritten::Model)?;
-    match shelf.0 {
+    match shelf.state {
         State::Writing(draft) => Ok(draft.finish()?),
         State::Full(error) => Err(Unwritten::File(error)),
         State::Memory | State::Reading { .. } => unreachable!("it was for writing. This is a bug."),

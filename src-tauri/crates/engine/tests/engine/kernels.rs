@@ -3,6 +3,7 @@
 use candle_core::quantized::GgmlDType;
 use embedbar_contract::{BackendName, PromptKind, RecipeName};
 use embedbar_engine::{Arithmetic, Engine, How};
+use embedbar_kernels::{Bf16Products, Isa};
 use safetensors::Dtype;
 
 use crate::make::{self, Model};
@@ -49,6 +50,29 @@ fn exact_weights_give_the_definition() {
             let wanted = definition(&rounded(&model, dtype));
             let difference = largest_difference(&embed(&mut engine, RecipeName::Native), &wanted);
             assert!(difference < 5e-6, "{dtype:?}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn inputs_are_rounded_to_bf16_where_that_is_asked_for_and_pays() {
+    for (model, definition) in families() {
+        for dtype in [Dtype::F16, Dtype::BF16] {
+            let folder = tempfile::tempdir().expect("a folder");
+            model.write(folder.path(), dtype);
+            let packed = folder.path().join("packed");
+            let wanted = definition(&rounded(&model, dtype));
+            // Both keep their matrices in the same folder.
+            let found = [Arithmetic::KernelsInBf16, Arithmetic::Kernels, Arithmetic::KernelsInBf16].map(|arithmetic| {
+                let how = How { arithmetic, packed: Some(packed.clone()) };
+                embed(&mut Engine::open_as("test", folder.path(), &how).expect("it opens"), RecipeName::Native)
+            });
+            let pays = dtype == Dtype::BF16 && Bf16Products::pay(Isa::best());
+            assert_eq!(found[0] != found[1], pays, "{dtype:?}");
+            assert_eq!(found[0], found[2], "{dtype:?}");
+            let cosine = smallest_cosine(&found[0], &wanted);
+            assert!(cosine > if pays { 0.999 } else { 0.999_999 }, "{dtype:?}: {cosine}");
+            assert!(largest_difference(&found[1], &wanted) < 5e-6, "{dtype:?}");
         }
     }
 }

@@ -92,9 +92,11 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
     }
     embedbar_memory::release_unused();
     if let Some(files) = &mut files {
-        let models: Vec<PathBuf> = app.library.models().into_iter().map(|model| model.path).collect();
+        // What was packed of a model is as large as itself.
+        let models = app.library.models().into_iter().map(|model| model.path).chain([app.home.packed()]);
+        let paths: Vec<PathBuf> = models.filter(|path| path.exists()).collect();
         let dropping = tokio::task::spawn_blocking(move || {
-            models.iter().map(|path| embedbar_memory::drop_cached(path)).collect::<Option<Vec<u64>>>()
+            paths.iter().map(|path| embedbar_memory::drop_cached(path)).collect::<Option<Vec<u64>>>()
         });
         files.freed_bytes = dropping.await.ok().flatten().map(|dropped| dropped.iter().sum());
     }

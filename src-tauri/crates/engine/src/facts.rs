@@ -44,7 +44,7 @@ impl ModelFacts {
     /// What of this decides vectors beyond weights and tokenizer, as a stable text.
     pub(crate) fn describe(&self) -> String {
         let Prompts { query, document } = &self.prompts;
-        format!("{:?} {} {query:?} {document:?}", self.pooling, self.max_tokens)
+        format!("{:?} {} {query:?} {document:?} {}", self.pooling, self.max_tokens, self.family.describe())
     }
 }
 
@@ -56,6 +56,21 @@ pub(crate) enum Family {
     /// A converted package that pools by itself.
     #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "only Core ML has packages"))]
     Package,
+}
+
+impl Family {
+    /// Its figures that no tensor's shape tells: a checkpoint has them in a file of its own, which may change alone.
+    fn describe(&self) -> String {
+        match self {
+            Self::Bert(BertFacts { layers, heads, first_position, epsilon, activation, .. }) => {
+                format!("{layers} {heads} {first_position} {epsilon:e} {activation:?}")
+            }
+            Self::Qwen3(Qwen3Facts { layers, heads, groups, head_width, epsilon, theta, end, .. }) => {
+                format!("{layers} {heads} {groups} {head_width} {epsilon:e} {theta:e} {end:?}")
+            }
+            Self::Package => String::new(),
+        }
+    }
 }
 
 /// Figures of a BERT encoder or of one that differs from it only in where positions start (XLM-R).

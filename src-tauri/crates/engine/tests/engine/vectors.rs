@@ -335,6 +335,16 @@ fn the_revision_names_weights_tokenizer_and_recipe_facts() {
     assert_eq!(first, revision(&model, 64, &|_| {}));
     assert_ne!(first, revision(&model, 32, &|_| {}));
     assert_ne!(first, revision(&model, 64, &|tokenizer| tokenizer["model"]["vocab"]["w0"] = json!(0)));
+    for (figure, value) in [
+        ("num_hidden_layers", json!(2)),
+        ("num_attention_heads", json!(2)),
+        ("layer_norm_eps", json!(1e-5)),
+        ("hidden_act", json!("relu")),
+    ] {
+        let mut other = model.clone();
+        other.config[figure] = value;
+        assert_ne!(first, revision(&other, 64, &|_| {}), "{figure}");
+    }
     let mut other = model;
     other.tensors.get_mut("encoder.layer.1.output.dense.weight").unwrap().values[5] += 0.1;
     assert_ne!(first, revision(&other, 64, &|_| {}));

@@ -73,11 +73,19 @@ class Client:
 class Server:
     """`embedbar serve` on a home of its own, from its start to the end of the `with`."""
 
-    def __init__(self, embedbar: Path, *arguments: str, models: dict[str, Path] | None = None, limit: "ShownLimit | None" = None) -> None:
-        """`models`: folders and `.gguf` files to put into the home under these names. They are linked, not copied."""
+    def __init__(
+        self,
+        embedbar: Path,
+        *arguments: str,
+        models: dict[str, Path] | None = None,
+        limit: "ShownLimit | None" = None,
+        kept: Path | None = None,
+    ) -> None:
+        """`models`: folders and `.gguf` files to put into the home under these names; they are linked, not copied. `kept`: a home
+        that was there before and stays."""
         self.embedbar = embedbar
         self.folder = Path(tempfile.mkdtemp(prefix="embedbar-bench-"))
-        self.home = self.folder / "home"
+        self.home = kept or self.folder / "home"
         for name, source in (models or {}).items():
             install(self.home / "models" / name, name, source)
         command = [str(embedbar), "serve", "--port", "0", "--home", str(self.home), *arguments]
@@ -154,9 +162,9 @@ class Start:
     resident: int
 
 
-def first_and_warm(embedbar: Path, model: Path | None, warm_queries: int) -> Start:
-    """Starts a server with this model, or the bundled one, and asks queries of ten words, one after the other."""
-    with Server(embedbar, *(["--model", str(model)] if model else [])) as server:
+def first_and_warm(embedbar: Path, model: Path | None, warm_queries: int, kept: Path | None = None) -> Start:
+    """Starts a server with this model, or the bundled one, and asks queries of ten words, one after the other. `kept`: its home."""
+    with Server(embedbar, *(["--model", str(model)] if model else []), kept=kept) as server:
         server.ready()
         moments, times = [server.spawned, server.listening, time.monotonic()], []
         for number in range(1 + warm_queries):

@@ -3,7 +3,7 @@
 //! Packing only rearranges: panels of [`PANEL`] outputs, `[inputs][32]` in each, the last filled up with zeroes. That suits
 //! every level of instructions, so these bytes are the same everywhere.
 
-use crate::shape::{PANEL, PackError, check_bytes, check_sizes};
+use crate::shape::{PANEL, PackError, check_bytes, check_sizes, outputs_of, pack_units};
 use crate::{AlignedBytes, Isa};
 
 /// How a weight is stored.
@@ -86,19 +86,10 @@ impl ExactPacker {
         &mut self,
         panel: usize,
         bytes: &mut [u8],
-        mut source: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+        source: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        assert_eq!(bytes.len(), self.shape.panel_bytes(), "a panel is packed into its exact bytes");
-        assert!(panel < self.shape.panels(), "panel {panel} of {}", self.shape.panels());
-        let size = self.shape.element.bytes();
-        bytes.fill(0);
-        for column in 0..PANEL.min(self.shape.outputs - panel * PANEL) {
-            source(panel * PANEL + column, &mut self.row)?;
-            for (bytes, weight) in bytes.chunks_exact_mut(PANEL * size).zip(self.row.chunks_exact(size)) {
-                bytes[column * size..][..size].copy_from_slice(weight);
-            }
-        }
-        Ok(())
+        let rows = outputs_of(panel, self.shape.outputs);
+        pack_units(bytes, self.shape.element.bytes(), rows, &mut self.row, source)
     }
 
     /// Packs the whole matrix in memory.

@@ -3,7 +3,7 @@
 
 use half::f16;
 
-use crate::shape::{PANEL, PackError, PackedShape, ScaleType, check_bytes};
+use crate::shape::{PANEL, PackError, PackedShape, ScaleType, check_bytes, outputs_of};
 use crate::{AlignedBytes, Code};
 
 /// A row of a matrix before it is packed, for the caller to fill.
@@ -47,10 +47,9 @@ impl Packer {
         mut source: impl FnMut(usize, &mut SourceRow) -> Result<(), E>,
     ) -> Result<(), E> {
         assert_eq!(bytes.len(), self.shape.panel_bytes(), "a panel is packed into its exact bytes");
-        assert!(panel < self.shape.panels(), "panel {panel} of {}", self.shape.panels());
         bytes.fill(0);
-        for column in 0..PANEL.min(self.shape.outputs - panel * PANEL) {
-            source(panel * PANEL + column, &mut self.row)?;
+        for (column, row) in outputs_of(panel, self.shape.outputs).enumerate() {
+            source(row, &mut self.row)?;
             self.column(column, bytes);
         }
         Ok(())

@@ -12,7 +12,7 @@
 //! instructions take for zero, are made zero here, so that every level multiplies the same numbers.
 
 use crate::rounded::flush;
-use crate::shape::{PANEL, PackError, check_bytes, check_sizes};
+use crate::shape::{PANEL, PackError, check_bytes, check_sizes, outputs_of, pack_units};
 use crate::{AlignedBytes, Bf16Products, Isa};
 
 /// Bytes of a pair of weights.
@@ -77,20 +77,14 @@ impl PairedPacker {
         bytes: &mut [u8],
         mut source: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        assert_eq!(bytes.len(), self.shape.panel_bytes(), "a panel is packed into its exact bytes");
-        assert!(panel < self.shape.panels(), "panel {panel} of {}", self.shape.panels());
-        bytes.fill(0);
-        for column in 0..PANEL.min(self.shape.outputs - panel * PANEL) {
-            source(panel * PANEL + column, &mut self.row)?;
-            for weight in self.row.chunks_exact_mut(2) {
-                let bits = u16::from_le_bytes([weight[0], weight[1]]);
-                weight.copy_from_slice(&flush(bits).to_le_bytes());
+        let rows = outputs_of(panel, self.shape.outputs);
+        pack_units(bytes, PAIR_BYTES, rows, &mut self.row, |number, row| {
+            source(number, row)?;
+            for weight in row.as_chunks_mut::<2>().0 {
+                *weight = flush(u16::from_le_bytes(*weight)).to_le_bytes();
             }
-            for (bytes, pair) in bytes.chunks_exact_mut(PANEL * PAIR_BYTES).zip(self.row.chunks_exact(PAIR_BYTES)) {
-                bytes[column * PAIR_BYTES..][..PAIR_BYTES].copy_from_slice(pair);
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Packs the whole matrix in memory.

@@ -14,6 +14,7 @@
 //! of eight bits are signed, or have 128 added where the processor multiplies only unsigned by signed bytes.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::Isa;
 
@@ -274,4 +275,36 @@ pub(crate) fn check_bytes(bytes: &[u8], expected: usize, isa: Isa) -> Result<(),
         return Err(PackError::Isa(isa));
     }
     Ok(())
+}
+
+/// Packs rows of units that lie side by side into a panel, `[units][32][bytes of a unit]`, and zeroes where there are fewer
+/// than 32 rows. `source` fills `row` with each of `rows`, by number.
+///
+/// # Panics
+/// If the panel has no room for 32 times the row.
+pub(crate) fn pack_units<E>(
+    panel: &mut [u8],
+    unit: usize,
+    rows: Range<usize>,
+    row: &mut [u8],
+    mut source: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    assert_eq!(panel.len(), PANEL * row.len(), "a panel is packed into its exact bytes");
+    panel.fill(0);
+    for (column, number) in rows.enumerate() {
+        source(number, row)?;
+        for (panel, unit_bytes) in panel.chunks_exact_mut(PANEL * unit).zip(row.chunks_exact(unit)) {
+            panel[column * unit..][..unit].copy_from_slice(unit_bytes);
+        }
+    }
+    Ok(())
+}
+
+/// The outputs of panel `panel` of a matrix with so many.
+///
+/// # Panics
+/// If there is no such panel.
+pub(crate) fn outputs_of(panel: usize, outputs: usize) -> Range<usize> {
+    assert!(panel < outputs.div_ceil(PANEL), "panel {panel} of {}", outputs.div_ceil(PANEL));
+    panel * PANEL..outputs.min((panel + 1) * PANEL)
 }

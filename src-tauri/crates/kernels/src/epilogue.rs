@@ -53,10 +53,7 @@ pub struct WithBias<'a>(
 impl Epilogue for WithBias<'_> {
     #[inline(always)]
     fn store(&self, _row: usize, column: usize, values: &[f32], output: &mut [f32]) {
-        let bias = &self.0[column..][..output.len()];
-        for ((output, value), bias) in output.iter_mut().zip(values).zip(bias) {
-            *output = value + bias;
-        }
+        store_sum(values, [Some(&self.0[column..]), None], output);
     }
 }
 
@@ -70,14 +67,37 @@ pub struct AddTo<'a> {
 impl Epilogue for AddTo<'_> {
     #[inline(always)]
     fn store(&self, _row: usize, column: usize, values: &[f32], output: &mut [f32]) {
-        for (output, value) in output.iter_mut().zip(values) {
-            *output += value;
+        store_sum(values, [Some(&copy_of(output)), self.bias.map(|bias| &bias[column..])], output);
+    }
+}
+
+/// The first 32 of `numbers`, or fewer and zeroes.
+#[inline(always)]
+fn copy_of(numbers: &[f32]) -> [f32; PANEL] {
+    let mut copy = [0.0; PANEL];
+    match numbers.first_chunk::<PANEL>() {
+        Some(whole) => copy = *whole,
+        None => copy[..numbers.len()].copy_from_slice(numbers),
+    }
+    copy
+}
+
+/// Writes the sum of `values` and whatever is added to them.
+///
+/// Whole segments are copied first: what is written could lie, for all that the compiler knows, where the next number is read,
+/// and it would take one after the other.
+#[inline(always)]
+fn store_sum(values: &[f32], addends: [Option<&[f32]>; 2], output: &mut [f32]) {
+    let mut sums = copy_of(values);
+    for addend in addends.into_iter().flatten() {
+        let addend = copy_of(addend);
+        for (sum, addend) in sums.iter_mut().zip(addend) {
+            *sum += addend;
         }
-        if let Some(bias) = self.bias {
-            for (output, bias) in output.iter_mut().zip(&bias[column..]) {
-                *output += bias;
-            }
-        }
+    }
+    match output.first_chunk_mut::<PANEL>() {
+        Some(whole) => *whole = sums,
+        None => output.copy_from_slice(&sums[..output.len()]),
     }
 }
 
@@ -96,11 +116,7 @@ impl Epilogue for Activated<'_> {
     #[inline(always)]
     fn prepare(&self, column: usize, values: &mut [f32]) {
         if let Some(bias) = self.bias {
-            let bias = &bias[column..];
-            match bias.first_chunk::<PANEL>() {
-                Some(whole) => add_to_rows(whole, values),
-                None => add_to_rows(bias, values),
-            }
+            add_to_rows(&bias[column..], values);
         }
         self.activation.apply(self.isa, values);
     }
@@ -114,10 +130,9 @@ impl Epilogue for Activated<'_> {
 /// Adds `bias` to the beginning of each row of 32.
 #[inline(always)]
 fn add_to_rows(bias: &[f32], values: &mut [f32]) {
+    let bias = copy_of(bias);
     for row in values.as_chunks_mut::<PANEL>().0 {
-        for (value, bias) in row.iter_mut().zip(bias) {
-            *value += bias;
-        }
+        store_sum(&copy_of(row), [Some(&bias), None], row);
     }
 }
 

@@ -27,6 +27,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("embedbar-memory", &["embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-planner", &["embedbar-engine", "embedbar-memory", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-settings", &["embedbar-planner", "embedbar-lifecycle", "embedbar-app"]),
+    // A protocol and files, and nothing of ours.
+    ("embedbar-hub", &["embedbar-contract", "embedbar-settings", "embedbar-store", "embedbar-catalog", "embedbar-app"]),
     // Both speak to strangers and decide nothing.
     ("embedbar-remote", &["embedbar-settings", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-neighbours", &["embedbar-settings", "embedbar-memory", "embedbar-lifecycle", "embedbar-app"]),

@@ -55,7 +55,7 @@ impl Default for HubOptions {
             attempts: 8,
             backoff: Duration::from_millis(500),
             // The hub counts in windows of five minutes.
-            patience: Duration::from_secs(360),
+            patience: Duration::from_mins(6),
             margin: 256 << 20,
             proxies: true,
         }
@@ -251,8 +251,12 @@ impl HubClient {
         // One name in two cases is one file on a Mac.
         let mut folded: Vec<String> = files.iter().map(|file| file.path.as_str().to_lowercase()).collect();
         folded.sort();
-        if let Some(pair) = folded.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(HubError::Name { text: cleaned(&pair[0]), reason: "two files differ in nothing but case" });
+        for pair in folded.windows(2) {
+            if let [one, other] = pair
+                && one == other
+            {
+                return Err(HubError::Name { text: cleaned(one), reason: "two files differ in nothing but case" });
+            }
         }
         Ok(Snapshot { repository: repository.clone(), revision: revision.to_owned(), commit, files })
     }
@@ -269,7 +273,7 @@ impl HubClient {
                 Ok(response) if response.status().is_success() || response.status().is_redirection() => {
                     return Ok(response);
                 }
-                Ok(response) => asked.judge(response, &patience).await,
+                Ok(response) => asked.judge(&response, &patience),
                 Err(failure) => failure,
             };
             patience.failed(failure, &self.0.options).await?;
@@ -385,7 +389,7 @@ impl std::fmt::Display for Asked<'_> {
 
 impl Asked<'_> {
     /// What a status of the hub's own means.
-    async fn judge(&self, response: Response, patience: &Patience) -> Failure {
+    fn judge(&self, response: &Response, patience: &Patience) -> Failure {
         let status = response.status();
         let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let repository = self.repository.to_string();
@@ -407,7 +411,7 @@ impl Asked<'_> {
                 host: host(response.url()),
                 reason: "it knows neither the repository nor the hub's error codes (404)",
             },
-            _ => return passing(&response, patience.attempts()),
+            _ => return passing(response, patience.attempts()),
         })
     }
 }

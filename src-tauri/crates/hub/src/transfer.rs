@@ -214,7 +214,7 @@ mod tests {
         assert!((rate - 1000.0).abs() < 150.0, "{rate}");
         let left = progress.left.expect("a time").as_secs_f64();
         assert!((left - 94_900.0 / rate).abs() < 1e-3, "{left}");
-        meter.add(0, start + Duration::from_secs(60));
+        meter.add(0, start + Duration::from_mins(1));
         assert!(meter.progress().rate.expect("a rate") < 1.0, "a stall is seen");
     }
 

@@ -101,6 +101,7 @@ struct Shared {
     /// In front of the files in a listing, never served.
     listed_first: Mutex<Vec<String>>,
     page: usize,
+    endpoint: String,
     storage: String,
     misbehaviour: Mutex<Misbehaviour>,
     requests: Mutex<Vec<Request>>,
@@ -124,12 +125,14 @@ impl FakeHub {
         let hub = TcpListener::bind(("127.0.0.1", port)).await?;
         let storage = TcpListener::bind("127.0.0.1:0").await?;
         let files: BTreeMap<_, _> = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
+        let endpoint = format!("http://127.0.0.1:{}", hub.local_addr()?.port());
         let shared = Arc::new(Shared {
             repository: repository.to_owned(),
             by_sha256: files.values().map(|file| (file.sha256.clone(), file.clone())).collect(),
             files,
             listed_first: Mutex::default(),
             page: 2,
+            endpoint: endpoint.clone(),
             // Another name for the same machine is another host.
             storage: format!("http://localhost:{}", storage.local_addr()?.port()),
             misbehaviour: Mutex::new(Box::new(|_| Fault::None)),
@@ -137,7 +140,6 @@ impl FakeHub {
             served: AtomicU64::new(0),
             signatures: AtomicU32::new(0),
         });
-        let endpoint = format!("http://127.0.0.1:{}", hub.local_addr()?.port());
         for (listener, host) in [(hub, Host::Hub), (storage, Host::Storage)] {
             let shared = Arc::clone(&shared);
             tokio::spawn(async move {
@@ -273,7 +275,11 @@ impl Shared {
         let to = (from + self.page).min(lines.len());
         let mut headers = "Content-Type: application/json\r\n".to_owned();
         if to < lines.len() {
-            let _ = write!(headers, "Link: <{}?recursive=true&cursor={to}>; rel=\"next\"\r\n", request.path);
+            let _ = write!(
+                headers,
+                "Link: <{}{}?recursive=true&cursor={to}>; rel=\"next\"\r\n",
+                self.endpoint, request.path
+            );
         }
         Answer { body: Body::Text(format!("[{}]", lines[from..to].join(","))), ..Answer::new(200, headers) }
     }
@@ -347,7 +353,7 @@ impl Shared {
         match after {
             Fault::Stall(_) => {
                 // Until the other side goes.
-                tokio::time::sleep(Duration::from_secs(600)).await;
+                tokio::time::sleep(Duration::from_mins(10)).await;
                 Ok(false)
             }
             Fault::None => Ok(true),

@@ -179,3 +179,48 @@ pub(crate) async fn take(path: &Path) -> Result<File, HubError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    #[test]
+    fn blobs_in_the_store_for_all_repositories_are_found_and_nothing_outside_is() {
+        let (folder, outside) = (tempdir().expect("a folder"), tempdir().expect("a folder"));
+        let cache = HubCache::new(folder.path());
+        let id: RepositoryId = "owner/name".parse().expect("an id");
+        let digest = Digest::Sha256([0xab; 32]);
+        let blob = cache.blob(&id, digest);
+        fs::create_dir_all(blob.parent().expect("a folder")).expect("made");
+        fs::create_dir_all(folder.path().join("blobs/cd")).expect("made");
+        fs::write(folder.path().join("blobs/cd/cdef"), b"content").expect("written");
+        symlink("../../blobs/cd/cdef", &blob).expect("a link");
+        assert!(cache.has(&id, digest, 7) && !cache.has(&id, digest, 8));
+        let path = FilePath::new("a/model.bin").expect("a path");
+        cache.link(&id, COMMIT, &path, digest).expect("linked");
+        assert_eq!(fs::read(cache.find(&id, COMMIT, &path).expect("it is there")).expect("read"), b"content");
+        assert_eq!(cache.files(&id, COMMIT), std::slice::from_ref(&path));
+        fs::write(outside.path().join("secret"), b"content").expect("written");
+        fs::remove_file(&blob).expect("removed");
+        symlink(outside.path().join("secret"), &blob).expect("a link");
+        assert!(!cache.has(&id, digest, 7) && cache.find(&id, COMMIT, &path).is_none());
+        assert!(cache.files(&id, COMMIT).is_empty());
+    }
+
+    #[test]
+    fn a_ref_is_a_commit_or_nothing() {
+        let folder = tempdir().expect("a folder");
+        let cache = HubCache::new(folder.path());
+        let id: RepositoryId = "owner/name".parse().expect("an id");
+        cache.pin(&id, "refs/pr/1", COMMIT).expect("written");
+        assert_eq!(cache.commit(&id, "refs/pr/1").expect("read").as_deref(), Some(COMMIT));
+        assert_eq!(cache.commit(&id, "main").expect("read"), None);
+        fs::write(folder.path().join("models--owner--name/refs/main"), "../../..").expect("written");
+        assert_eq!(cache.commit(&id, "main").expect("read"), None);
+        assert!(cache.commit(&id, "../x").is_err());
+    }
+}

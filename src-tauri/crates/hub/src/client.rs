@@ -109,11 +109,14 @@ impl Patience {
 
     /// Waits, or gives up with the error.
     pub(crate) async fn failed(&mut self, failure: Failure, options: &HubOptions) -> Result<(), HubError> {
-        let (error, wait) = match failure {
+        let (mut error, wait) = match failure {
             Failure::Final(error) => return Err(error),
             Failure::Passing { error, wait, .. } => (error, wait),
         };
         self.attempts += 1;
+        if let HubError::Network { attempts, .. } | HubError::Status { attempts, .. } = &mut error {
+            *attempts = self.attempts;
+        }
         if self.attempts >= options.attempts {
             return Err(error);
         }

@@ -39,8 +39,11 @@ const WRITE: usize = 512 << 10;
 /// How much is hashed at a time, in bytes.
 const HASH: usize = 1 << 20;
 
-/// How long what was written may stay out of reach of a sync.
+/// How long what was written may wait for a sync.
 const SYNCED: Duration = Duration::from_secs(5);
+
+/// How many bytes may. Small against the file, so that the disk works beside the network and not after it.
+const SYNCED_BYTES: u64 = 64 << 20;
 
 /// Which file, as the listing had it.
 #[derive(Clone, Debug)]
@@ -79,7 +82,9 @@ struct State {
     pieces: VecDeque<Range<u64>>,
     extents: Extents,
     journal: Journal,
-    synced: Instant,
+    /// When the last sync began, and how much was written since.
+    synced: (Instant, u64),
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 struct Job {
@@ -185,7 +190,7 @@ async fn attempt(client: &HubClient, source: Source, incomplete: &Path, transfer
         transfer: transfer.clone(),
         path: incomplete.to_owned(),
         file: Arc::new(data),
-        state: Mutex::new(State { pieces, extents, journal, synced: Instant::now() }),
+        state: Mutex::new(State { pieces, extents, journal, synced: (Instant::now(), 0), syncing: None }),
         place: Mutex::new(place),
         asking: tokio::sync::Mutex::new(()),
         mode: watch::Sender::new(Mode::Unknown),
@@ -231,13 +236,16 @@ fn open(path: &Path, size: u64, digest: Digest, margin: u64) -> Result<(File, Jo
     if size > taken && needed > free {
         return Err(HubError::DiskFull { folder: folder.to_owned(), needed, free });
     }
-    data.set_len(size).map_err(file("lengthen", path))?;
-    // Reserved, so that the disk cannot be full in the middle. Where the file system cannot, the writes will tell.
-    if size > taken
-        && let Err(rustix::io::Errno::NOSPC) = fallocate(&data, FallocateFlags::KEEP_SIZE, 0, size)
+    // Reserved, so that the disk cannot be full in the middle; only once, for a Mac would reserve as much again. Where the
+    // file system cannot, the writes will tell.
+    let fresh = data.metadata().map_err(file("open", path))?.len() == 0;
+    if fresh
+        && size > 0
+        && let Err(rustix::io::Errno::NOSPC) = fallocate(&data, FallocateFlags::empty(), 0, size)
     {
         return Err(HubError::DiskFull { folder: folder.to_owned(), needed, free });
     }
+    data.set_len(size).map_err(file("lengthen", path))?;
     let (journal, extents) =
         Journal::open(&Journal::beside(path), &data, size, digest).map_err(file("read the journal of", path))?;
     Ok((data, journal, extents))
@@ -565,13 +573,14 @@ impl Job {
         insert(&mut state.extents, extent);
         let written = state.journal.append(extent);
         written.map_err(file("write", state.journal.path()))?;
-        if state.synced.elapsed() > SYNCED {
-            state.synced = Instant::now();
+        state.synced.1 += extent.length;
+        let due = state.synced.0.elapsed() > SYNCED || state.synced.1 > SYNCED_BYTES;
+        if due && state.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            state.synced = (Instant::now(), 0);
             let data = Arc::clone(&self.file);
-            if let Ok(journal) = state.journal.handle() {
-                // Only a reboot would need it; a failure shows again in the sync at the end.
-                spawn_blocking(move || data.sync_data().and_then(|()| journal.sync_data()));
-            }
+            let journal = state.journal.handle().map_err(file("sync the journal of", &self.path))?;
+            // A failure shows again in the sync at the end.
+            state.syncing = Some(spawn_blocking(move || data.sync_data().and_then(|()| journal.sync_data())));
         }
         drop(state);
         self.grown.notify_one();
@@ -582,6 +591,13 @@ impl Job {
         let (data, path) = (Arc::clone(&self.file), self.path.clone());
         let journal = self.state().journal.handle().map_err(file("sync the journal of", &path))?;
         blocking(move || data.sync_all().and_then(|()| journal.sync_data()).map_err(file("sync", &path))).await
+    }
+
+    /// The digest of all that is in the file.
+    async fn digest(&self) -> Result<Digest, HubError> {
+        let (data, path) = (Arc::clone(&self.file), self.path.clone());
+        let (kind, size) = (self.source.digest, self.source.size);
+        Ok(blocking(move || hash(Hasher::new(kind, size), &data, &path, 0..size)).await?.finish())
     }
 
     /// How far the file is there without a gap.
@@ -691,29 +707,47 @@ async fn repair(job: &Arc<Job>, mut found: Digest) -> Result<(), HubError> {
         if run.is_complete() {
             job.record(&run)?;
         }
-        if ended?.is_some() {
-            let host = host(&job.place().url);
-            return Err(HubError::NotAHub {
-                host,
-                reason: "it ignores ranges, so that one part cannot be fetched again",
-            });
+        if let Some(feed) = ended? {
+            // One part cannot be asked for alone: all of them, once.
+            found = again(job, feed).await?;
+            break;
         }
         let differs = run.checksum.finalize() != extent.checksum;
         if number + 1 < damaged || holds && !differs {
             continue;
         }
-        let (data, path) = (Arc::clone(&job.file), job.path.clone());
-        let (kind, size) = (job.source.digest, job.source.size);
-        found = blocking(move || hash(Hasher::new(kind, size), &data, &path, 0..size)).await?.finish();
+        found = job.digest().await?;
         if found == job.source.digest {
             return Ok(());
         }
+    }
+    if found == job.source.digest {
+        return Ok(());
     }
     Err(HubError::Digest {
         path: job.source.path.to_string(),
         expected: job.source.digest.to_string(),
         found: found.to_string(),
     })
+}
+
+/// Reads the whole file again from one body, part for part, and says what it is now.
+async fn again(job: &Arc<Job>, mut feed: Feed) -> Result<Digest, HubError> {
+    let all: Vec<Extent> = job.state().extents.values().copied().collect();
+    for extent in all {
+        job.transfer.found(-(extent.length as i64));
+        let mut run = Run::new(extent.start..extent.end());
+        let ended = job.receive(&mut feed, &mut run, Mode::Stream).await?;
+        if run.is_complete() {
+            job.record(&run)?;
+            continue;
+        }
+        job.transfer.running().await?;
+        let failure = if let Ended::Broken(failure) = ended { failure } else { silent(feed.response.url(), 1) };
+        let (Failure::Final(error) | Failure::Passing { error, .. }) = failure;
+        return Err(error);
+    }
+    job.digest().await
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! What is not here: the bytes of one file ([`crate::file`]).
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::task::spawn_blocking;
@@ -168,7 +169,11 @@ impl HubClient {
                     download(self, snapshot.source(entry), &incomplete, transfer).await?;
                     publish(&incomplete, &path)?;
                 }
-                fs::remove_file(&lock).map_err(file("remove the lock", &lock))
+                match fs::remove_file(&lock) {
+                    // Whoever had it before removed it; we still hold what it was.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    other => other.map_err(file("remove the lock", &lock)),
+                }
             }
         }
     }

@@ -61,6 +61,8 @@ pub(crate) enum Fault {
     IgnoreRange,
     /// As `IgnoreRange`, and the connection ends after so many bytes.
     IgnoreRangeCut(u64),
+    /// As `IgnoreRange` and `Flip`.
+    IgnoreRangeFlip(u64),
     /// No body, and these headers.
     Status(u16, &'static str),
     /// The file is so many bytes longer (or shorter) by every header.
@@ -337,11 +339,11 @@ impl Shared {
         while at < until {
             let mut end = until.min(at + (256 << 10));
             match fault {
-                Fault::Flip(place) if *place == at => {
+                Fault::Flip(place) | Fault::IgnoreRangeFlip(place) if *place == at => {
                     end = at + 1;
                     stream.write_all(&[content.bytes[at as usize] ^ 1]).await?;
                 }
-                Fault::Flip(place) if (at..end).contains(place) => {
+                Fault::Flip(place) | Fault::IgnoreRangeFlip(place) if (at..end).contains(place) => {
                     end = *place;
                     stream.write_all(&content.bytes[at as usize..end as usize]).await?;
                 }
@@ -375,7 +377,7 @@ fn longer(content: &Content, fault: &Fault) -> u64 {
 fn part(content: &Content, request: &Request, fault: &Fault, headers: String) -> Answer {
     let size = content.bytes.len() as u64;
     let headers = if matches!(fault, Fault::Changed) { "ETag: \"another\"\r\n".to_owned() } else { headers };
-    let ignored = matches!(fault, Fault::IgnoreRange | Fault::IgnoreRangeCut(_))
+    let ignored = matches!(fault, Fault::IgnoreRange | Fault::IgnoreRangeCut(_) | Fault::IgnoreRangeFlip(_))
         || matches!(fault, Fault::Changed) && request.if_range.is_some();
     match request.range.filter(|_| !ignored) {
         Some((first, _)) if first >= size => Answer::new(416, format!("Content-Range: bytes */{size}\r\n")),
@@ -398,6 +400,8 @@ async fn read(stream: &mut BufReader<TcpStream>, host: Host) -> io::Result<Optio
     }
     let mut words = line.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    // A proxy is asked for a whole address.
+    let target = target.strip_prefix("http://").map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut request = Request {
         host,

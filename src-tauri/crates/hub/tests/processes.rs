@@ -1,6 +1,6 @@
-//! `kill -9` at random moments of a download: it goes on where it was, and nothing half done is ever found.
+//! What needs a process of its own: `kill -9` at random moments of a download, and the environment's proxies.
 //!
-//! The process that is killed is this test binary itself, run again with a variable that tells it what to download.
+//! That process is this test binary itself, run again with a variable that tells it what to download.
 
 mod fake_hub;
 
@@ -20,18 +20,12 @@ const PIECE: u64 = 64 << 10;
 const CONNECTIONS: u64 = 4;
 const KILLS: u64 = 20;
 
-/// Nothing, unless it is the process that is to be killed.
+/// Nothing, unless it is that process.
 #[tokio::test]
-async fn the_process_that_is_killed() {
+async fn the_process_that_downloads() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let settings = HubSettings::from_lookup(|name| (name == "HF_ENDPOINT").then(|| env::var(ENDPOINT).ok()).flatten());
-    let options = HubOptions {
-        piece: PIECE,
-        connections: CONNECTIONS as usize,
-        margin: 0,
-        proxies: false,
-        ..HubOptions::default()
-    };
+    let options = HubOptions { piece: PIECE, connections: CONNECTIONS as usize, margin: 0, ..HubOptions::default() };
     let client = HubClient::new(settings.expect("settings"), options).expect("a client");
     let id = "owner/name".parse().expect("an id");
     let snapshot = client.snapshot(&id, "main", &Chosen::new([]).expect("patterns")).await.expect("a snapshot");
@@ -43,7 +37,11 @@ async fn the_process_that_is_killed() {
 
 fn child(endpoint: &str, folder: &Path, rate: Option<u64>) -> Command {
     let mut command = Command::new(env::current_exe().expect("this binary"));
-    command.args(["--exact", "the_process_that_is_killed", "--nocapture"]).env(ENDPOINT, endpoint).env(FOLDER, folder);
+    command.args(["--exact", "the_process_that_downloads", "--nocapture"]).env(ENDPOINT, endpoint).env(FOLDER, folder);
+    for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy"] {
+        command.env_remove(proxy);
+    }
+    command.env("NO_PROXY", "127.0.0.1,localhost");
     command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     if let Some(rate) = rate {
         command.env("HUB_TEST_RATE", rate.to_string());
@@ -89,4 +87,16 @@ async fn twenty_kills_cost_the_ranges_in_flight_and_leave_nothing_half_done() {
     // What the system still had in its sockets belongs to the ranges in flight.
     let allowed = KILLS * CONNECTIONS * PIECE;
     assert!(twice <= allowed, "{twice} bytes twice, {allowed} allowed");
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_asked_for_a_hub_that_only_it_can_reach() {
+    let files = vec![("config.json", Content::new(b"{}".to_vec(), false))];
+    let proxy = FakeHub::start("owner/name", files).await.expect("a hub");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = child("http://hub.invalid", folder.path(), None);
+    let ended = child.env("http_proxy", &proxy.endpoint).status().await.expect("a process");
+    assert!(ended.success());
+    let file = folder.path().join("models--owner--name/snapshots").join(COMMIT).join("config.json");
+    assert_eq!(fs::read(file).expect("the file"), b"{}");
 }

@@ -233,13 +233,13 @@ impl HubClient {
                 return Err(HubError::Name { text: repository.to_string(), reason });
             }
             for listed in page.into_iter().filter(|listed| listed.kind == "file") {
-                let path = FilePath::new(&listed.path)?;
-                if chosen.wants(&path) {
-                    files.push(listed.entry(path).ok_or_else(|| HubError::NotAHub {
-                        host: self.host(),
-                        reason: "it lists a file without a digest",
-                    })?);
+                // A name that nobody wants may be what it likes.
+                if !chosen.matches(&listed.path) {
+                    continue;
                 }
+                let path = FilePath::new(&listed.path)?;
+                let nameless = HubError::NotAHub { host: self.host(), reason: "it lists a file without a digest" };
+                files.push(listed.entry(path).ok_or(nameless)?);
             }
             next = following(&headers, &url);
             if next.as_ref().is_some_and(|next| !self.is_ours(next)) {

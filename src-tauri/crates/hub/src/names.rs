@@ -145,7 +145,12 @@ impl Chosen {
 
     /// Is this file wanted?
     pub fn wants(&self, path: &FilePath) -> bool {
-        self.patterns.is_empty() || self.set.is_match(path.as_str())
+        self.matches(path.as_str())
+    }
+
+    /// The same of a name that has not been checked.
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        self.patterns.is_empty() || self.set.is_match(name)
     }
 }
 

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use tokio::task::spawn_blocking;
 
 use crate::cache::{beside, prepare, take};
-use crate::error::file;
+use crate::error::{cleaned, file};
 use crate::file::{Source, download};
 use crate::journal::Journal;
-use crate::{Chosen, Digest, FilePath, HubCache, HubClient, HubError, RepositoryId, Transfer};
+use crate::names::check_revision;
+use crate::{Chosen, Digest, FilePath, HubCache, HubClient, HubError, RepositoryId, Transfer, is_commit};
 
 /// One file of a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,6 +87,11 @@ impl HubClient {
         target: &Target,
         transfer: &Transfer,
     ) -> Result<PathBuf, HubError> {
+        // Both become names of files.
+        if !is_commit(&snapshot.commit) {
+            return Err(HubError::Name { text: cleaned(&snapshot.commit), reason: "it is not the name of a commit" });
+        }
+        check_revision(&snapshot.revision)?;
         transfer.begin(0, snapshot.size());
         for entry in &snapshot.files {
             transfer.running().await?;

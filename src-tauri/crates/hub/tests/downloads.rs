@@ -539,6 +539,9 @@ async fn hostile_listings_are_refused_whole_and_links_are_not_followed_out() {
         let client = client(&hub.endpoint, options());
         let error = client.snapshot(&id(), "main", &Chosen::new([]).expect("patterns")).await.expect_err(path);
         assert!(matches!(error, HubError::Name { .. }), "{error}");
+        let chosen = Chosen::new([MODEL]).expect("patterns");
+        let snapshot = client.snapshot(&id(), "main", &chosen).await.expect("nobody wants that file");
+        assert_eq!(snapshot.files.len(), 1);
     }
     let hub = FakeHub::start(REPOSITORY, several()).await.expect("a hub");
     let (inside, outside) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));

@@ -1,0 +1,38 @@
+//! The tests' hub as a server of its own, for real clients: `fake_hub [PORT] [MEBIBYTES] [cuts]`.
+//!
+//! It prints its address and serves `owner/name`: two small files and one of so many mebibytes (1). With `cuts` every
+//! answer of the storage ends after 3 MiB.
+
+#[path = "../tests/fake_hub/mod.rs"]
+mod fake_hub;
+
+use std::env;
+use std::io::Write as _;
+
+use fake_hub::{Content, FakeHub, Fault};
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let mut arguments = env::args().skip(1);
+    let port = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let size: usize = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1) << 20;
+    let mut state = 1_u64;
+    let mut model = Vec::with_capacity(size + 8);
+    while model.len() < size {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        model.extend_from_slice(&(state ^ (state >> 29)).to_le_bytes());
+    }
+    let files = vec![
+        ("1_Pooling/config.json", Content::new(b"{\"pooling\": \"mean\"}\n".to_vec(), false)),
+        ("config.json", Content::new(b"{\"hidden_size\": 384}\n".to_vec(), false)),
+        ("model.safetensors", Content::new(model, true)),
+    ];
+    let hub = FakeHub::start_at("owner/name", files, port).await?;
+    if arguments.next().as_deref() == Some("cuts") {
+        hub.misbehave(|request| if request.is_bytes() { Fault::Cut(3 << 20) } else { Fault::None });
+    }
+    let mut output = std::io::stdout();
+    writeln!(output, "{}", hub.endpoint)?;
+    output.flush()?;
+    std::future::pending().await
+}

@@ -411,10 +411,11 @@ pub(crate) enum CpuBackend {
 impl CpuBackend {
     /// As a worker is told.
     pub(crate) fn worker_arguments(self) -> Vec<OsString> {
+        let named = |name: &str| ["--backend", name].map(OsString::from).to_vec();
         match self {
             Self::Kernels => Vec::new(),
-            Self::Bf16 => ["--backend", "bf16"].map(OsString::from).to_vec(),
-            Self::Candle => ["--backend", "candle"].map(OsString::from).to_vec(),
+            Self::Bf16 => named("bf16"),
+            Self::Candle => named("candle"),
         }
     }
 }

@@ -75,7 +75,8 @@ impl HalfLinear {
         let bytes = &self.file.bytes()[self.range.clone()];
         let mut parts = Vec::with_capacity(self.rows.div_ceil(rows_at_once));
         for block in bytes.chunks(rows_at_once * self.columns * 2) {
-            let numbers = widen(block, self.brain);
+            let mut numbers = vec![0_f32; block.len() / 2];
+            widen(block, self.brain, &mut numbers);
             let rows = numbers.len() / self.columns;
             let block = Tensor::from_vec(numbers, (rows, self.columns), &Device::Cpu)?;
             parts.push(x.matmul(&block.t()?)?);
@@ -87,19 +88,18 @@ impl HalfLinear {
     }
 }
 
-fn widen(bytes: &[u8], brain: bool) -> Vec<f32> {
-    let mut numbers = vec![0_f32; bytes.len() / 2];
+/// Widens the F16, or BF16 where it is `brain`, of a file to as many `numbers`.
+pub(crate) fn widen(bytes: &[u8], brain: bool, numbers: &mut [f32]) {
     // A file with an odd header leaves its numbers unaligned; then they are copied first.
     let bits: std::borrow::Cow<'_, [u16]> = match bytemuck::try_cast_slice(bytes) {
         Ok(bits) => bits.into(),
         Err(_) => bytemuck::pod_collect_to_vec(bytes).into(),
     };
     if brain {
-        bits.reinterpret_cast::<bf16>().convert_to_f32_slice(&mut numbers);
+        bits.reinterpret_cast::<bf16>().convert_to_f32_slice(numbers);
     } else {
-        bits.reinterpret_cast::<f16>().convert_to_f32_slice(&mut numbers);
+        bits.reinterpret_cast::<f16>().convert_to_f32_slice(numbers);
     }
-    numbers
 }
 
 #[cfg(test)]
@@ -111,10 +111,13 @@ mod tests {
         let numbers = [1.5_f32, -0.25, 65_504.0, 0.0];
         let mut bytes = vec![0_u8];
         bytes.extend(numbers.iter().flat_map(|&number| f16::from_f32(number).to_le_bytes()));
-        assert_eq!(widen(&bytes[1..], false), numbers);
+        let mut widened = vec![0.0; 4];
+        widen(&bytes[1..], false, &mut widened);
+        assert_eq!(widened, numbers);
         bytes.truncate(1);
         bytes.extend([1.5_f32, -0.25, 3.0e38].iter().flat_map(|&number| bf16::from_f32(number).to_le_bytes()));
-        let widened = widen(&bytes[1..], true);
+        let mut widened = vec![0.0; 3];
+        widen(&bytes[1..], true, &mut widened);
         assert_eq!(widened[..2], [1.5, -0.25]);
         assert!((widened[2] / 3.0e38 - 1.0).abs() < 0.01);
     }

@@ -16,9 +16,6 @@ const ROUND: f32 = 12_582_912.0;
 /// Magnitudes at most this are zero: the inverse of their scale could overflow.
 const TINY: f32 = f32::from_bits((127 - 100) << 23);
 
-/// Rows that one thread takes at least: fewer take less time than another thread needs to begin.
-const FEW: usize = 8;
-
 /// The sums of codes are kept times this, which is what the products need: see [`QuantisedRows::corrections`].
 pub(crate) const CORRECTION: i32 = -128;
 
@@ -75,7 +72,7 @@ impl QuantisedRows {
         let length = self.make_room(values, inputs, group);
         let (isa, groups) = (self.isa, values.len() / length);
         // Groups of the rows that a thread takes at a time.
-        let piece = self.rows.div_ceil(team.threads() * 4).max(FEW) * (inputs / length);
+        let piece = team.rows_at_a_time(self.rows) * (inputs / length);
         let (codes, scales) = (Parts::of(&mut self.codes), Parts::of(&mut self.scales));
         let (sums, corrections) = (Parts::of(&mut self.sums), Parts::of(&mut self.corrections));
         team.for_each(groups.div_ceil(piece), &|number, _| {

@@ -14,9 +14,6 @@ const MAGNITUDE: u16 = 0x7fff;
 /// The bits of a BF16 that are 0 where its magnitude is under 2^-126.
 const EXPONENT: u16 = 0x7f80;
 
-/// Rows that one thread takes at least: fewer take less time than another thread needs to begin.
-const FEW: usize = 8;
-
 /// Rows of BF16. A buffer: it allocates only when it has to grow.
 #[derive(Debug)]
 pub struct RoundedRows {
@@ -52,7 +49,7 @@ impl RoundedRows {
     pub fn round_on(&mut self, team: &Team, values: &[f32], inputs: usize) {
         self.make_room(values, inputs);
         let isa = self.isa;
-        let piece = self.rows().div_ceil(team.threads() * 4).max(FEW) * inputs;
+        let piece = team.rows_at_a_time(self.rows()) * inputs;
         team.for_each_piece(&mut self.bits, piece, |number, bits| {
             lanes::run(isa, Round { values: &values[number * piece..][..bits.len()], bits });
         });

@@ -13,9 +13,6 @@ use super::{
 };
 use crate::backend::PaddedBatch;
 
-/// Rows that are too few to be worth sharing out between threads.
-const FEW: usize = 16;
-
 /// Buffers of a forward pass.
 pub(super) struct Room {
     pub(super) isa: Isa,
@@ -111,11 +108,6 @@ impl LeftForms {
 /// Normalises rows in place, shared out where they are many.
 pub(super) fn normalise(isa: Isa, norm: &Norm, rows: &mut [f32]) {
     let width = norm.weight.len();
-    let count = rows.len() / width;
-    if count <= FEW {
-        norm.apply_in_place(isa, rows);
-    } else {
-        let piece = count.div_ceil(team().threads() * 4).max(4) * width;
-        team().for_each_piece(rows, piece, |_, rows| norm.apply_in_place(isa, rows));
-    }
+    let piece = team().rows_at_a_time(rows.len() / width) * width;
+    team().for_each_piece(rows, piece, |_, rows| norm.apply_in_place(isa, rows));
 }

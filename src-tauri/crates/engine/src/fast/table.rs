@@ -1,12 +1,11 @@
 //! Rows of token embeddings, read where they lie in the file: a text touches the pages of its own tokens only.
 
-use candle_core::quantized::{GgmlDType, QTensor};
-use embedbar_kernels::{Code, SourceRow};
-use half::{bf16, f16};
+use candle_core::quantized::QTensor;
+use embedbar_kernels::{Code, Element, SourceRow};
 
 use super::packing::{GROUP, Kind};
 use crate::{
-    EngineError,
+    EngineError, linear,
     weights::{Role, Stored, Weights, rows},
 };
 
@@ -18,7 +17,7 @@ pub(super) struct Table {
 
 /// How rows become numbers.
 enum Reader {
-    Float,
+    Float(Element),
     /// Codes of the file times their scales.
     Codes {
         kind: Kind,
@@ -34,7 +33,7 @@ impl Table {
     pub(super) fn load(weights: &Weights, role: Role, shape: [usize; 2]) -> Result<Self, EngineError> {
         let stored = weights.stored(role, shape)?;
         let reader = match Kind::of(&stored) {
-            Kind::Exact(_) => Reader::Float,
+            Kind::Exact(element) => Reader::Float(element),
             kind @ Kind::As(code, _) => {
                 let groups = shape[1] / GROUP;
                 let row = SourceRow { codes: vec![0; shape[1]], scales: vec![0.0; groups], minima: vec![0.0; groups] };
@@ -48,44 +47,34 @@ impl Table {
     /// Writes the rows `ids` to `target`, one after another.
     pub(super) fn read(&mut self, ids: &[u32], target: &mut [f32]) -> candle_core::Result<()> {
         let Self { stored, reader } = self;
-        if let Reader::Candle(table) = reader {
-            target.copy_from_slice(&rows(table, ids)?.flatten_all()?.to_vec1::<f32>()?);
-            return Ok(());
-        }
         if let Some(id) = ids.iter().find(|&&id| id as usize >= stored.rows) {
             candle_core::bail!("the token {id} has no embedding: there are {}", stored.rows);
         }
-        for (&id, target) in ids.iter().zip(target.chunks_exact_mut(stored.columns)) {
-            match reader {
-                Reader::Codes { kind, code, row } => {
-                    kind.fill(stored, id as usize, row)?;
+        let targets = ids.iter().map(|&id| id as usize).zip(target.chunks_exact_mut(stored.columns));
+        match reader {
+            Reader::Float(element) => targets.for_each(|(id, target)| widen(*element, stored.row(id), target)),
+            Reader::Codes { kind, code, row } => {
+                for (id, target) in targets {
+                    kind.fill(stored, id, row)?;
                     widen_codes(*code, row, target);
                 }
-                _ => widen(stored.dtype, stored.row(id as usize), target),
             }
+            Reader::Candle(table) => target.copy_from_slice(&rows(table, ids)?.flatten_all()?.to_vec1::<f32>()?),
         }
         Ok(())
     }
 }
 
 /// Numbers of a file that are floating-point, in its byte order.
-fn widen(dtype: GgmlDType, bytes: &[u8], target: &mut [f32]) {
-    match dtype {
-        GgmlDType::F16 => {
-            for (number, bytes) in target.iter_mut().zip(bytes.as_chunks().0) {
-                *number = f16::from_le_bytes(*bytes).to_f32();
-            }
-        }
-        GgmlDType::BF16 => {
-            for (number, bytes) in target.iter_mut().zip(bytes.as_chunks().0) {
-                *number = bf16::from_le_bytes(*bytes).to_f32();
-            }
-        }
-        _ => {
+fn widen(element: Element, bytes: &[u8], target: &mut [f32]) {
+    match element {
+        Element::F32 => {
             for (number, bytes) in target.iter_mut().zip(bytes.as_chunks().0) {
                 *number = f32::from_le_bytes(*bytes);
             }
         }
+        Element::F16 => linear::widen(bytes, false, target),
+        Element::BF16 => linear::widen(bytes, true, target),
     }
 }
 
@@ -107,7 +96,7 @@ mod tests {
         mapped::Mapped,
         weights::{Entry, Naming, weight},
     };
-    use candle_core::{Device, Tensor};
+    use candle_core::{Device, Tensor, quantized::GgmlDType};
 
     #[test]
     fn rows_are_those_that_candle_reads() {

@@ -8,6 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 #[allow(clippy::wildcard_imports, reason = "the command list names most of the types")]
+use crate::library::*;
+#[allow(clippy::wildcard_imports, reason = "likewise")]
 use crate::types::*;
 use crate::{Failure, FailureCode};
 
@@ -85,12 +87,35 @@ commands! {
     open(OpenRequest) -> Empty;
     /// Starts to convert a checkpoint, or gives the job that is at it already; progress comes with the snapshots.
     convert(ConvertRequest) -> Job;
-    /// Asks a job to stop. What was indexed is kept; of a conversion nothing is left.
+    /// Asks a job to stop. What was indexed is kept; of a conversion nothing is left; a download goes on from there when it is
+    /// asked for again.
     cancel(JobId) -> Empty;
-    /// Pauses or resumes bulk work: indexing and conversions.
+    /// Pauses or resumes bulk work: indexing, conversions and downloads.
     pause(PauseRequest) -> Empty;
-    /// The models that can be made active.
+    /// The models there are, those that are set aside at the end.
     models(Empty) -> Models;
+    /// What a path, a link or a repository of the hub is, and what installing it would take. Nothing is fetched but lists.
+    inspect(InspectRequest) -> InstallOffer;
+    /// Starts to install a model, or gives the job that is at it already; progress comes with the snapshots.
+    install(InstallRequest) -> Job;
+    /// Limits how fast models are downloaded, from now on.
+    limit_downloads(DownloadLimit) -> Empty;
+    /// All that is known of one model.
+    show_model(ModelChoice) -> ModelDetails;
+    /// Starts to compare a model with what it was when it came, and to test it again.
+    verify(ModelChoice) -> Job;
+    /// Removes a model. Files that are somebody else's stay.
+    remove(ModelChoice) -> Removed;
+    /// Shows a model's files in the file manager.
+    reveal(ModelChoice) -> Empty;
+    /// The lines with which the Papr SDK uses a model.
+    sdk_lines(ModelChoice) -> SdkProposal;
+    /// Writes these lines into the followed `.env`; no other byte of it changes.
+    keep_sdk_lines(SdkKeep) -> EnvState;
+    /// Whether the hub gets a token.
+    token(Empty) -> TokenStatus;
+    /// Keeps a token for the hub, or forgets it.
+    set_token(TokenRequest) -> TokenStatus;
     /// Makes a model active and waits until it answers.
     activate(ModelChoice) -> ModelState;
     /// The followed `.env`, if one is followed.

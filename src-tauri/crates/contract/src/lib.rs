@@ -9,10 +9,12 @@
 
 mod commands;
 mod failure;
+mod library;
 mod types;
 mod typescript;
 
 pub use commands::{Commands, Connection, METHODS, Remote, ReplyJson, Updates, dispatch};
 pub use failure::{Failure, FailureCode};
+pub use library::*;
 pub use types::*;
 pub use typescript::typescript;

@@ -139,25 +139,10 @@ impl std::fmt::Display for BackendName {
     }
 }
 
-/// A model that can be made active.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
-pub struct ModelInfo {
-    /// The id that [`ModelChoice`] takes.
-    pub id: String,
-    /// Where it lives on disk.
-    pub path: String,
-    /// Whether it came with the program.
-    pub bundled: bool,
-    /// Whether it is the active one.
-    pub active: bool,
-    /// Size of its files.
-    pub size_bytes: u64,
-}
-
-/// Names the model to make active.
+/// Names a model, such as the one to make active.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
 pub struct ModelChoice {
-    /// An id from [`ModelInfo`], or the path of a model folder or `.gguf` file.
+    /// An id from [`ModelInfo`](crate::ModelInfo), or the path of a model folder or `.gguf` file.
     pub model: String,
 }
 
@@ -408,6 +393,10 @@ pub enum JobKind {
     Index,
     /// Makes a smaller model of a checkpoint.
     Convert,
+    /// Downloads or copies a model, tests it and puts it into the library.
+    Install,
+    /// Compares an installed model with what it was when it came, and tests it again.
+    Verify,
 }
 
 /// What a job counts.
@@ -1094,7 +1083,7 @@ pub struct Snapshot {
 /// Whether bulk work is to be paused.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
 pub struct PauseRequest {
-    /// True to pause indexing and conversions; queries are answered all the same.
+    /// True to pause indexing, conversions and downloads; queries are answered all the same.
     pub paused: bool,
 }
 
@@ -1102,5 +1091,11 @@ pub struct PauseRequest {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, TS)]
 pub struct Models {
     /// The bundled one first.
-    pub models: Vec<ModelInfo>,
+    pub models: Vec<crate::ModelInfo>,
+    /// Size of all their files; what several share is counted once.
+    #[serde(default)]
+    pub total_bytes: u64,
+    /// The part of it that lies in the home.
+    #[serde(default)]
+    pub own_bytes: u64,
 }

@@ -34,6 +34,25 @@ pub enum StoreError {
     /// No model goes by this name.
     #[error("there is no model `{0}`")]
     UnknownModel(String),
+    /// A name that cannot be that of a model's folder.
+    #[error("`{}` cannot be a model's name", .0.escape_debug())]
+    UnusableId(String),
+    /// A model whose self-test failed.
+    #[error("`{id}` is set aside, because its self-test failed: {reason}")]
+    SetAside {
+        /// Its id.
+        id: String,
+        /// Which check, with its numbers.
+        reason: String,
+    },
+    /// A model whose files lie elsewhere.
+    #[error("the files of `{id}` are gone: `{}` is not there", .lost.display())]
+    FilesGone {
+        /// Its id.
+        id: String,
+        /// What is missing.
+        lost: PathBuf,
+    },
     /// A model that only the hub has.
     #[error("`{id}` has not been downloaded: it is not in `{}`", .looked.display())]
     NotDownloaded {
@@ -70,6 +89,15 @@ impl From<StoreError> for Failure {
             StoreError::UnknownModel(_) => {
                 (FailureCode::NotFound, "Run `embedbar models` for those there are, or give a path.")
             }
+            StoreError::UnusableId(_) => (
+                FailureCode::InvalidRequest,
+                "Use letters, digits, dots, dashes and underscores, and no dot at the beginning.",
+            ),
+            StoreError::SetAside { .. } => (
+                FailureCode::ModelInvalid,
+                "Look at its card with `embedbar show ID`, install it again, or remove it with `embedbar remove ID`.",
+            ),
+            StoreError::FilesGone { .. } => (FailureCode::NotFound, "Put the files back, or install the model again."),
             StoreError::NotDownloaded { .. } => (
                 FailureCode::NotFound,
                 "Download it with the hub's own tool (`hf download ID`), or give the folder of the checkpoint.",

@@ -23,6 +23,8 @@ const LONGEST_SOCKET_PATH: usize = 100;
 /// token           what a browser must show (mode 0600)
 /// index.sqlite3   the documents' index
 /// models/         installed models, a folder each
+/// quarantine/     models whose self-test failed, a folder each
+/// downloads/      downloads on their way, where they do not go into the hub's shared cache
 /// logs/           one file a day
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -87,6 +89,21 @@ impl Home {
     /// The folder of installed models.
     pub fn models(&self) -> PathBuf {
         self.root.join("models")
+    }
+
+    /// Models whose self-test failed: shown with the reason, never active.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    /// Downloads on their way, where they do not go into the hub's shared cache.
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    /// Installations that a person has said yes to and that have not ended.
+    pub fn installing(&self) -> PathBuf {
+        self.root.join("installing.json")
     }
 
     /// Matrices of models in the form that is computed with; they can be made again from the models.

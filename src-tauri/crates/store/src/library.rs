@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::size::bytes_below;
 use crate::{Home, StoreError};
 
 /// The id of the model that comes with the program.
@@ -23,28 +24,8 @@ pub struct Model {
 impl Model {
     /// Size of its files; 0 where they cannot be read.
     pub fn size_bytes(&self) -> u64 {
-        size_of(&self.path, 4)
+        bytes_below(&self.path)
     }
-}
-
-/// Bytes of a file, or of a folder with its models.
-pub fn bytes_below(path: &Path) -> u64 {
-    size_of(path, 6)
-}
-
-/// Bytes of a file, or of the files in a folder and up to `depth` folders below it (a package has four). Links are not followed
-/// into folders.
-fn size_of(path: &Path, depth: usize) -> u64 {
-    let Ok(found) = fs::metadata(path) else { return 0 };
-    if !found.is_dir() {
-        return found.len();
-    }
-    if depth == 0 {
-        return 0;
-    }
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let below = entries.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_symlink() && entry.path().is_dir()));
-    below.map(|entry| size_of(&entry.path(), depth - 1)).sum()
 }
 
 /// The models there are.
@@ -53,7 +34,10 @@ pub struct Library {
     bundled: Option<Model>,
     /// Where the bundled model was looked for.
     looked: Vec<PathBuf>,
-    installed: PathBuf,
+    /// The folder of installed models, a folder each.
+    pub(crate) installed: PathBuf,
+    /// Models that are never active, a folder each.
+    pub(crate) quarantine: PathBuf,
 }
 
 impl Library {
@@ -62,7 +46,7 @@ impl Library {
         let looked = bundled_folders();
         let bundled = looked.iter().find_map(|folder| with_suffix(folder, "gguf"));
         let bundled = bundled.map(|path| Model { id: BUNDLED_ID.to_owned(), path, bundled: true });
-        Self { bundled, looked, installed: home.models() }
+        Self { bundled, looked, installed: home.models(), quarantine: home.quarantine() }
     }
 
     /// The model that comes with the program.
@@ -91,6 +75,12 @@ impl Library {
     pub fn find(&self, name: &str) -> Result<Model, StoreError> {
         if let Some(model) = self.models().into_iter().find(|model| model.id == name) {
             return Ok(model);
+        }
+        if let Some(aside) = self.set_aside().into_iter().find(|aside| aside.id == name) {
+            return Err(StoreError::SetAside { id: name.to_owned(), reason: aside.reason() });
+        }
+        if let Some((id, lost)) = self.missing().into_iter().find(|(id, _)| id == name) {
+            return Err(StoreError::FilesGone { id, lost });
         }
         if name == BUNDLED_ID {
             return self.bundled().cloned();
@@ -164,7 +154,12 @@ mod tests {
 
     fn library(folder: &Path) -> Library {
         let bundled = Some(Model { id: BUNDLED_ID.into(), path: folder.join("bundled.gguf"), bundled: true });
-        Library { bundled, looked: vec![folder.to_owned()], installed: folder.join("models") }
+        Library {
+            bundled,
+            looked: vec![folder.to_owned()],
+            installed: folder.join("models"),
+            quarantine: folder.join("quarantine"),
+        }
     }
 
     #[test]

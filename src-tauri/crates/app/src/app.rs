@@ -19,8 +19,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::conversion;
-use crate::converter::ConverterProgram;
 use crate::embedder::{BulkEmbedder, OwnRecipe};
+use crate::errand::ChildProgram;
 use crate::following::{self, Following};
 use crate::governing::{Decision, Governing, Order, Wanted, What};
 use crate::jobs::Jobs;
@@ -134,7 +134,7 @@ impl App {
             (None, None) => library.bundled()?.clone(),
         };
         let program = worker_program(options.worker)?;
-        let converter = ConverterProgram { program: program.clone(), arguments: vec![OsString::from("converter")] };
+        let converter = ChildProgram::new(program.clone(), "converter");
         let arguments = worker_arguments(&home, options.worker_arguments);
         let worker = WorkerProgram { program, arguments, environment: environment.clone() };
         let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());

@@ -9,7 +9,6 @@ use embedbar_contract::{
     ConvertFormat, ConvertPrecision, ConvertRequest, ConvertSystem, Failure, FailureCode, Precision, RecipeName,
 };
 use embedbar_wire::converter::Order;
-use embedbar_wire::{Hello, Role};
 
 /// A conversion that can be tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,7 +46,6 @@ impl Conversion {
     /// What the converter is told.
     pub(crate) fn order(&self) -> Order {
         Order {
-            owner: Hello::ours(Role::Owner),
             source: self.source.clone(),
             target: self.target.clone(),
             precision: self.precision,

@@ -30,8 +30,8 @@ use self::board::{Added, Board};
 pub(crate) use self::wish::Reason;
 pub(crate) use self::wish::{Squeeze, Wish};
 use crate::conversion::Conversion;
-use crate::converter::ConverterProgram;
 use crate::embedder::BulkEmbedder;
+use crate::errand::ChildProgram;
 
 /// Between two looks at whether the conversions have ended.
 const POLL: Duration = Duration::from_millis(20);
@@ -52,7 +52,7 @@ impl Jobs {
     pub(crate) fn start(
         index: Index,
         embedder: BulkEmbedder,
-        converter: ConverterProgram,
+        converter: ChildProgram,
         changed: Arc<Notify>,
         converted: Converted,
     ) -> Result<Self, Failure> {

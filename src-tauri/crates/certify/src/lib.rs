@@ -10,6 +10,9 @@
 //! while all texts are in flight, so that judging a model takes no more memory than converting it. A package's program is
 //! judged by `embedbar-mil`, which shares no code with its writer; a GGUF file is read by the engine's reader.
 //!
+//! A model that comes from elsewhere has nothing to be compared with but itself and what is declared of it: [`trial`] runs it
+//! and writes its card.
+//!
 //! What this is not: a benchmark of retrieval. A certificate says how near the vectors of the smaller model are to those of
 //! the checkpoint that it was made from, on sentences that everybody can read, and who computed them.
 
@@ -21,6 +24,7 @@ mod probes;
 mod product;
 mod repeat;
 mod self_test;
+mod trial;
 mod weights;
 
 pub use certify::{Certifier, Outcome, Phase, Progress};
@@ -29,3 +33,4 @@ pub use embedbar_convert::certificate::{Agreement, Certificate, SelfTest, Vector
 pub use error::CertifyError;
 pub use probes::probes;
 pub use repeat::{Repetition, open, repeat};
+pub use trial::{Declared, Reference, Stage, trial};

@@ -9,6 +9,7 @@ mod convert;
 mod converter;
 mod doctor;
 mod env;
+mod errand;
 mod inspect;
 mod latency;
 mod output;

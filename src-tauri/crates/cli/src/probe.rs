@@ -54,7 +54,7 @@ pub(crate) fn run(probe: &Probe) -> anyhow::Result<()> {
         round.cpu_ms = processor_ms() - cpu;
         report.rounds.push(round);
     }
-    report.rss_peak_bytes = peak_resident_bytes();
+    report.rss_peak_bytes = embedbar_memory::peak_resident_bytes();
     output::json(&report)
 }
 
@@ -62,11 +62,4 @@ pub(crate) fn run(probe: &Probe) -> anyhow::Result<()> {
 fn processor_ms() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
-}
-
-/// Linux only; other systems are measured from outside.
-fn peak_resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }

@@ -22,6 +22,8 @@ mod disks;
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(unix)]
+mod peak;
 mod priority;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 mod programs;
@@ -31,6 +33,8 @@ mod release;
 mod scripted;
 
 pub use cached::drop_cached;
+#[cfg(unix)]
+pub use peak::peak_resident_bytes;
 pub use priority::step_back;
 pub use release::{release_unused, return_large_blocks};
 pub use scripted::Scripted;

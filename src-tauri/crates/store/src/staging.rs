@@ -193,23 +193,21 @@ fn put(folder: &Path, target: &Path) -> Result<(), StoreError> {
     let failed = || StoreError::io("put the model at", target);
     if fs::symlink_metadata(target).is_err() {
         fs::rename(folder, target).map_err(failed())?;
+    } else if renameat_with(CWD, folder, CWD, target, RenameFlags::EXCHANGE).is_ok() {
+        // The old one is where the new one was.
+        remove_folder(folder)?;
     } else {
-        if renameat_with(CWD, folder, CWD, target, RenameFlags::EXCHANGE).is_ok() {
-            // The old one is where the new one was.
-            remove_folder(folder)?;
-        } else {
-            // A file system that cannot: for a moment there is neither.
-            let name = target.file_name().unwrap_or_default().to_string_lossy();
-            let leaving = target.with_file_name(format!("{LEAVING}{name}"));
-            remove_folder(&leaving)?;
-            fs::rename(target, &leaving).map_err(failed())?;
-            if let Err(error) = fs::rename(folder, target) {
-                // The old one is better than none.
-                let _ = fs::rename(&leaving, target);
-                return Err(failed()(error));
-            }
-            remove_folder(&leaving)?;
+        // A file system that cannot: for a moment there is neither.
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let leaving = target.with_file_name(format!("{LEAVING}{name}"));
+        remove_folder(&leaving)?;
+        fs::rename(target, &leaving).map_err(failed())?;
+        if let Err(error) = fs::rename(folder, target) {
+            // The old one is better than none.
+            let _ = fs::rename(&leaving, target);
+            return Err(failed()(error));
         }
+        remove_folder(&leaving)?;
     }
     let parent = target.parent().unwrap_or(Path::new("/"));
     // That the rename outlives a power cut.

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use embedbar_contract::{Failure, FailureCode};
-use embedbar_wire::converter::{Made, Progress};
+use embedbar_wire::converter::Made;
+use embedbar_wire::errand::Progress;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
@@ -11,7 +12,7 @@ use super::Converted;
 use super::board::{Board, Ending};
 use super::wish::Wish;
 use crate::conversion::Conversion;
-use crate::converter::{self, ConverterProgram};
+use crate::errand::{self, ChildProgram};
 
 /// A job that waits for its turn.
 pub(super) struct Turn {
@@ -21,7 +22,7 @@ pub(super) struct Turn {
 }
 
 /// Starts the task; it ends with the last handle on its queue.
-pub(super) fn start(board: Board, program: ConverterProgram, converted: Converted) -> UnboundedSender<Turn> {
+pub(super) fn start(board: Board, program: ChildProgram, converted: Converted) -> UnboundedSender<Turn> {
     let (queue, mut inbox) = unbounded_channel::<Turn>();
     tokio::spawn(async move {
         while let Some(turn) = inbox.recv().await {
@@ -33,7 +34,7 @@ pub(super) fn start(board: Board, program: ConverterProgram, converted: Converte
     queue
 }
 
-async fn run(board: &Board, program: &ConverterProgram, converted: &Converted, turn: Turn) {
+async fn run(board: &Board, program: &ChildProgram, converted: &Converted, turn: Turn) {
     let Turn { id, conversion, mut wishes } = turn;
     let began = Instant::now();
     let outcome = convert(board, program, id, &conversion, &mut wishes).await;
@@ -58,7 +59,7 @@ async fn run(board: &Board, program: &ConverterProgram, converted: &Converted, t
 
 async fn convert(
     board: &Board,
-    program: &ConverterProgram,
+    program: &ChildProgram,
     id: u64,
     conversion: &Conversion,
     wishes: &mut watch::Receiver<Wish>,
@@ -69,7 +70,7 @@ async fn convert(
         return Err(Failure::new(FailureCode::Cancelled, "the conversion was cancelled before it began"));
     }
     conversion.make_folder()?;
-    let outcome = converter::run(program, &conversion.order(), wishes, |progress| tell(board, id, progress)).await;
+    let outcome = errand::run(program, conversion.order(), wishes, |progress| tell(board, id, progress)).await;
     if outcome.is_err() {
         let conversion = conversion.clone();
         // Thousands of blocks of a large file are given back: not on a thread of the runtime.

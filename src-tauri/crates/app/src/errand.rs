@@ -1,4 +1,5 @@
-//! The owner's end of one converter: started, told to wait or to stop, listened to, and ended whatever happens.
+//! The owner's end of a child that does one long piece of work, a converter or an installer: started, told to wait or to stop,
+//! listened to, and ended whatever happens.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,7 +7,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use embedbar_contract::{Failure, FailureCode};
-use embedbar_wire::converter::{FromConverter, Made, Order, Progress, ToConverter, from_line, to_line};
+use embedbar_wire::errand::{Begin, FromChild, Progress, ToChild, from_line, to_line};
+use embedbar_wire::{Hello, Role};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
@@ -14,67 +18,78 @@ use tokio::time::{Instant, timeout};
 
 use crate::jobs::Wish;
 
-/// How long a converter may take to answer a cancel: it looks up after each block, and at the disk's mercy when it removes.
+/// How long a child may take to answer a cancel: it looks up after each block, and at the disk's mercy when it removes.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long it may take to end once it has said its last word.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The program that becomes a converter.
+/// The program that becomes a child, and what it is called.
 #[derive(Clone, Debug)]
-pub(crate) struct ConverterProgram {
+pub(crate) struct ChildProgram {
     /// The program, usually `embedbar`.
     pub(crate) program: PathBuf,
-    /// Its arguments, usually `converter`.
+    /// Its arguments, usually `converter` or `installer`.
     pub(crate) arguments: Vec<OsString>,
+    /// What a person calls it.
+    pub(crate) name: &'static str,
+}
+
+impl ChildProgram {
+    /// `program` as the child that goes by `name`, which is also its argument.
+    pub(crate) fn new(program: PathBuf, name: &'static str) -> Self {
+        Self { program, arguments: vec![OsString::from(name)], name }
+    }
 }
 
 /// Has an order carried out in a process of its own. `wishes` says meanwhile whether to wait or to stop, `tell` is told how far
 /// it is. The process has ended when this returns; one that does not answer a cancel in a few seconds is killed.
-pub(crate) async fn run(
-    program: &ConverterProgram,
-    order: &Order,
+pub(crate) async fn run<Order: Serialize, Done: DeserializeOwned>(
+    program: &ChildProgram,
+    order: Order,
     wishes: &mut watch::Receiver<Wish>,
     mut tell: impl FnMut(Progress),
-) -> Result<Made, Failure> {
-    let order = to_line(&ToConverter::Convert(order.clone())).map_err(|error| {
-        Failure::new(FailureCode::InvalidRequest, format!("the converter cannot be told what to do: {error}"))
+) -> Result<Done, Failure> {
+    let begin = ToChild::Begin(Begin { owner: Hello::ours(Role::Owner), order });
+    let order = to_line(&begin).map_err(|error| {
+        let name = program.name;
+        Failure::new(FailureCode::InvalidRequest, format!("the {name} cannot be told what to do: {error}"))
             .hint("Paths must be UTF-8 text; rename the folder.")
     })?;
-    let mut converter = Converter::start(program)?;
-    converter.write(&order).await;
+    let mut child = Running::start(program)?;
+    child.write(&order).await;
     let mut give_up: Option<Instant> = None;
     let outcome = loop {
         tokio::select! {
-            heard = converter.hear() => match heard {
-                Ok(Some(FromConverter::Progress(progress))) => tell(progress),
-                Ok(Some(FromConverter::Done(made))) => break Ok(made),
-                Ok(Some(FromConverter::Failed(failure))) | Err(failure) => break Err(failure),
-                Ok(None) => return Err(died(&converter.end().await)),
+            heard = child.hear() => match heard {
+                Ok(Some(FromChild::Progress(progress))) => tell(progress),
+                Ok(Some(FromChild::Done(done))) => break Ok(done),
+                Ok(Some(FromChild::Failed(failure))) | Err(failure) => break Err(failure),
+                Ok(None) => return Err(died(program.name, &child.end().await)),
             },
             Ok(()) = wishes.changed() => {
                 let wish = *wishes.borrow_and_update();
-                converter.say(&word(wish)).await;
+                child.say(&word(wish)).await;
                 if wish == Wish::Stop {
                     give_up = Some(Instant::now() + PATIENCE);
                 }
             }
             () = reached(give_up) => {
-                tracing::warn!("the converter does not answer a cancel and is killed");
-                let _ = converter.process.start_kill(); // it may have ended by itself in the meantime
-                break Err(Failure::new(FailureCode::Cancelled, "the conversion was cancelled"));
+                tracing::warn!(child = program.name, "it does not answer a cancel and is killed");
+                let _ = child.process.start_kill(); // it may have ended by itself in the meantime
+                break Err(Failure::new(FailureCode::Cancelled, "the work was cancelled"));
             }
         }
     };
-    converter.end().await;
+    child.end().await;
     outcome
 }
 
-fn word(wish: Wish) -> ToConverter {
+fn word(wish: Wish) -> ToChild<()> {
     match wish {
-        Wish::Go => ToConverter::Resume,
-        Wish::Wait(_) => ToConverter::Pause,
-        Wish::Stop => ToConverter::Cancel,
+        Wish::Go => ToChild::Resume,
+        Wish::Wait(_) => ToChild::Pause,
+        Wish::Stop => ToChild::Cancel,
     }
 }
 
@@ -86,14 +101,15 @@ async fn reached(moment: Option<Instant>) {
     }
 }
 
-struct Converter {
+struct Running {
     process: Child,
+    name: &'static str,
     input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Converter {
-    fn start(ConverterProgram { program, arguments }: &ConverterProgram) -> Result<Self, Failure> {
+impl Running {
+    fn start(ChildProgram { program, arguments, name }: &ChildProgram) -> Result<Self, Failure> {
         let mut process = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -105,18 +121,18 @@ impl Converter {
             .spawn()
             .map_err(|error| {
                 let program = program.display();
-                Failure::new(FailureCode::WorkerFailed, format!("cannot start the converter `{program}`: {error}"))
+                Failure::new(FailureCode::WorkerFailed, format!("cannot start the {name} `{program}`: {error}"))
                     .hint("Reinstall Embedbar, or set EMBEDBAR_WORKER to the `embedbar` program.")
             })?;
         let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         let (Some(input), Some(output), Some(errors)) = pipes else {
-            return Err(Failure::internal("a converter was started without its pipes"));
+            return Err(Failure::internal("a child was started without its pipes"));
         };
-        tokio::spawn(copy_to_log(errors, process.id()));
-        Ok(Self { process, input, lines: BufReader::new(output).lines() })
+        tokio::spawn(copy_to_log(errors, name, process.id()));
+        Ok(Self { process, name, input, lines: BufReader::new(output).lines() })
     }
 
-    async fn say(&mut self, message: &ToConverter) {
+    async fn say(&mut self, message: &ToChild<()>) {
         self.write(&to_line(message).expect("a word is always JSON. This is a bug.")).await;
     }
 
@@ -126,11 +142,11 @@ impl Converter {
     }
 
     /// The next thing that it says; `None` where it says nothing any more. What was half heard when this is dropped is not lost.
-    async fn hear(&mut self) -> Result<Option<FromConverter>, Failure> {
+    async fn hear<Done: DeserializeOwned>(&mut self) -> Result<Option<FromChild<Done>>, Failure> {
         let Ok(Some(line)) = self.lines.next_line().await else { return Ok(None) };
-        let message = from_line(&line).map_err(|error| {
-            Failure::internal(format!("the converter said something that is not understood: {error}"))
-        })?;
+        let name = self.name;
+        let message = from_line(&line)
+            .map_err(|error| Failure::internal(format!("the {name} said something that is not understood: {error}")))?;
         Ok(Some(message))
     }
 
@@ -147,34 +163,34 @@ impl Converter {
     }
 }
 
-async fn copy_to_log(errors: ChildStderr, pid: Option<u32>) {
+async fn copy_to_log(errors: ChildStderr, child: &'static str, pid: Option<u32>) {
     let mut lines = BufReader::new(errors).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        tracing::info!(target: "converter", pid, "{line}");
+        tracing::info!(target: "child", child, pid, "{line}");
     }
 }
 
-fn died(how: &str) -> Failure {
-    Failure::new(FailureCode::WorkerFailed, format!("the converter ended in the middle of its work ({how})")).hint(
-        "What was there before is untouched. Convert again; if the system killed it for memory, close something large first.",
+fn died(name: &str, how: &str) -> Failure {
+    Failure::new(FailureCode::WorkerFailed, format!("the {name} ended in the middle of its work ({how})")).hint(
+        "What was there before is untouched. Try again; if the system killed it for memory, close something large first.",
     )
 }
 
 #[cfg(test)]
 mod tests {
     use embedbar_contract::{ConvertFormat, ConvertPrecision};
-    use embedbar_wire::{Hello, Role};
+    use embedbar_wire::converter::{Made, Order};
 
     use super::*;
 
     /// A converter that is a shell script.
-    fn script(text: &str) -> ConverterProgram {
-        ConverterProgram { program: "/bin/sh".into(), arguments: ["-c", text].map(OsString::from).into() }
+    fn script(text: &str) -> ChildProgram {
+        let arguments = ["-c", text].map(OsString::from).into();
+        ChildProgram { program: "/bin/sh".into(), arguments, name: "converter" }
     }
 
     fn order() -> Order {
         Order {
-            owner: Hello::ours(Role::Owner),
             source: "/source".into(),
             target: "/target.gguf".into(),
             precision: ConvertPrecision::Int8,
@@ -185,7 +201,7 @@ mod tests {
     async fn outcome(text: &str, wish: Wish) -> (Result<Made, Failure>, Vec<Progress>) {
         let (sender, mut wishes) = watch::channel(Wish::Go);
         let mut told = Vec::new();
-        let outcome = run(&script(text), &order(), &mut wishes, |progress| {
+        let outcome = run(&script(text), order(), &mut wishes, |progress| {
             told.push(progress);
             sender.send_replace(wish);
         })
@@ -232,9 +248,9 @@ mod tests {
     async fn one_that_talks_nonsense_or_cannot_be_started_is_a_failure() {
         let (made, _) = outcome("read -r order; echo nonsense; exec sleep 1000", Wish::Go).await;
         assert_eq!(made.expect_err("it is not understood").code, FailureCode::Internal);
-        let program = ConverterProgram { program: "/no/such/program".into(), arguments: Vec::new() };
+        let program = ChildProgram::new("/no/such/program".into(), "converter");
         let (_sender, mut wishes) = watch::channel(Wish::Go);
-        let failure = run(&program, &order(), &mut wishes, |_| {}).await.expect_err("it is not there");
+        let failure = run::<_, Made>(&program, order(), &mut wishes, |_| {}).await.expect_err("it is not there");
         assert!(failure.message.contains("/no/such/program"), "{failure}");
     }
 }

@@ -18,9 +18,12 @@ pub enum HubError {
         /// Why it is refused.
         reason: &'static str,
     },
-    /// `HF_TOKEN` cannot stand in a header.
-    #[error("HF_TOKEN holds characters that no token has; copy it again from the settings page of the hub")]
-    TokenUnusable,
+    /// What should be a token cannot stand in a header.
+    #[error("{place} holds characters that no token has; copy it again from the settings page of the hub")]
+    TokenUnusable {
+        /// The variable or the file that holds it.
+        place: String,
+    },
     /// Neither an id nor a revision, or a name that would lead out of the folder.
     #[error("`{text}` is refused: {reason}")]
     Name {

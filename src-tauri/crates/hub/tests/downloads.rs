@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use embedbar_hub::{
-    Chosen, FilePath, HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Snapshot, Target, Transfer,
+    Chosen, FilePath, Gate, HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Snapshot, Target,
+    Transfer, Verdict,
 };
 use fake_hub::{COMMIT, Content, FakeHub, Fault, Host};
 use tempfile::TempDir;
@@ -483,13 +484,52 @@ async fn offline_the_cache_answers_and_nobody_else() {
         offline.cached(&id(), "main", &chosen, &[path(MODEL)]).expect_err("no such file"),
         offline.cached(&id(), "other", &chosen, &[]).expect_err("no such revision"),
         offline.cached(&"owner/none".parse().expect("an id"), COMMIT, &chosen, &[]).expect_err("no such model"),
-        offline.snapshot(&id(), "main", &chosen).await.expect_err("no request"),
+        offline.snapshot(&id(), "other", &chosen).await.expect_err("no request"),
+        offline.describe(&id(), "main").await.expect_err("no request"),
         offline.metadata(&id(), "main", &path("config.json")).await.expect_err("no request"),
     ] {
         assert!(matches!(error, HubError::Offline { .. }) && error.to_string().contains("HF_HUB_OFFLINE"), "{error}");
     }
+    // The listing is kept, so what is there and what is missing can be told without the hub.
+    let kept = offline.snapshot(&id(), "main", &Chosen::default()).await.expect("the listing is kept");
+    assert_eq!((kept.commit.as_str(), kept.files.len(), kept.missing(&target)), (COMMIT, 5, 1_000_010));
+    assert!(offline.cached(&id(), "main", &Chosen::default(), &[]).is_err(), "only a part is there");
     offline.download(&snapshot, &target, &Transfer::new()).await.expect("everything is there");
     assert_eq!(hub.requests().len(), asked);
+}
+
+#[tokio::test]
+async fn what_the_hub_lacks_and_what_rots_in_the_cache_is_known_afterwards() {
+    let hub = FakeHub::start(REPOSITORY, several()).await.expect("a hub");
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = HubCache::new(folder.path());
+    let client = client(&hub.endpoint, options());
+    let chosen = Chosen::new(["*.json", "onnx/model.onnx", "1_Pooling/config.json"]).expect("patterns");
+    let snapshot = client.snapshot(&id(), "main", &chosen).await.expect("a snapshot");
+    let root = client.download(&snapshot, &Target::Cache(cache.clone()), &Transfer::new()).await.expect("downloads");
+    let path = |path| FilePath::new(path).expect("a path");
+    assert!(cache.lacks(&id(), COMMIT, &path("1_Pooling/config.json")) && !cache.lacks(&id(), COMMIT, &path(MODEL)));
+    assert!(folder.path().join("CACHEDIR.TAG").is_file());
+    let judge = || {
+        let verdicts = cache.verify(&id(), COMMIT).expect("read");
+        let verdict = |name: &str| verdicts.iter().find(|(entry, _)| entry.path.as_str() == name).map(|it| it.1);
+        (verdicts.len(), verdict("onnx/model.onnx"), verdict("config.json"), verdict(MODEL))
+    };
+    assert_eq!(judge(), (5, Some(Verdict::Whole), Some(Verdict::Whole), Some(Verdict::Missing)));
+    let real = fs::canonicalize(root.join("onnx/model.onnx")).expect("a blob");
+    fs::write(real, noise(300_000, 5)).expect("written");
+    assert_eq!(judge().1, Some(Verdict::Damaged));
+}
+
+#[tokio::test]
+async fn a_description_has_the_licence_and_the_gate() {
+    let hub = FakeHub::start(REPOSITORY, several()).await.expect("a hub");
+    let found = client(&hub.endpoint, options()).describe(&id(), "main").await.expect("a description");
+    assert_eq!(
+        (found.commit.as_str(), found.licence.as_deref(), found.gated),
+        (COMMIT, Some("apache-2.0"), Gate::Automatic)
+    );
+    assert_eq!(found.library.as_deref(), Some("sentence-transformers"));
 }
 
 #[tokio::test]

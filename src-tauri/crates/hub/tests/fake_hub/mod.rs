@@ -250,7 +250,8 @@ impl Shared {
     fn information(&self) -> Answer {
         let names: Vec<_> = self.files.keys().map(|path| format!("{{\"rfilename\":\"{path}\"}}")).collect();
         let text = format!(
-            "{{\"id\":\"{0}\",\"modelId\":\"{0}\",\"sha\":\"{COMMIT}\",\"private\":false,\"tags\":[],\"siblings\":[{1}]}}",
+            "{{\"id\":\"{0}\",\"modelId\":\"{0}\",\"sha\":\"{COMMIT}\",\"private\":false,\"gated\":\"auto\",\"library_name\":\"sentence-transformers\",\
+             \"pipeline_tag\":\"feature-extraction\",\"cardData\":{{\"license\":\"apache-2.0\"}},\"tags\":[\"mteb\"],\"siblings\":[{1}]}}",
             self.repository,
             names.join(",")
         );

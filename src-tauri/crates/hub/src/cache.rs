@@ -19,6 +19,10 @@ use crate::{Chosen, Digest, Entry, FilePath, HubError, RepositoryId, Snapshot, i
 /// How often a lock of somebody else is looked at.
 const LOOKED: Duration = Duration::from_millis(200);
 
+/// What stands behind a blob's name while it is not whole. Not `.incomplete` alone: older Python clients take the length of
+/// such a file for what is there.
+pub(crate) const INCOMPLETE: &str = ".embedbar.incomplete";
+
 /// The most bytes of a listing that are read.
 const MOST_TREE: u64 = 32 << 20;
 
@@ -48,6 +52,10 @@ impl HubCache {
     /// The cache in a folder, which need not exist yet: [`HubSettings::cache`](crate::HubSettings::cache).
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The commit that a branch, a tag or a commit stood for when somebody last asked the hub.

@@ -127,7 +127,8 @@ impl Patience {
                 return Err(HubError::RateLimited { wait, allowed });
             }
             self.waited += wait;
-            sleep(wait).await;
+            // Who says 0 means soon, not at once.
+            sleep(wait.max(options.backoff)).await;
             return Ok(());
         }
         let pause = options.backoff.saturating_mul(1 << (self.attempts - 1).min(16)).min(Duration::from_secs(30));
@@ -431,7 +432,8 @@ pub(crate) fn passing(response: &Response, attempts: u32) -> Failure {
     let status = response.status();
     let error = HubError::Status { host: host(response.url()), status: status.as_u16(), attempts };
     match status.as_u16() {
-        429 => Failure::Passing { error, status: Some(status), wait: asked_to_wait(response.headers()) },
+        // Busy, and often for how long.
+        429 | 503 => Failure::Passing { error, status: Some(status), wait: asked_to_wait(response.headers()) },
         408 | 425 | 500..=599 => Failure::Passing { error, status: Some(status), wait: None },
         _ => Failure::Final(error),
     }
@@ -468,7 +470,7 @@ fn target(response: &Response) -> Option<Url> {
     safe.then_some(to)
 }
 
-/// The seconds that a 429 asks for: `RateLimit: "api";r=0;t=55`, or `Retry-After: 55`. Without either, the usual backoff.
+/// The seconds that a 429 or a 503 asks for: `RateLimit: "api";r=0;t=55`, or `Retry-After: 55`. Without either, the usual backoff.
 fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let window = text("ratelimit").and_then(|value| {

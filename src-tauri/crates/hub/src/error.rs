@@ -94,8 +94,8 @@ pub enum HubError {
         /// What the hub said, cleaned.
         said: String,
     },
-    /// 429, and waiting as it asks would take longer than allowed.
-    #[error("the hub asks to wait {} s (429), longer than the {} s that are left; try again then, or set HF_TOKEN for higher limits", .wait.as_secs(), .allowed.as_secs())]
+    /// 429 or 503, and waiting as it asks would take longer than allowed.
+    #[error("the hub asks to wait {} s, longer than the {} s that are left; try again then, or set HF_TOKEN for higher limits", .wait.as_secs(), .allowed.as_secs())]
     RateLimited {
         /// What it asks.
         wait: Duration,

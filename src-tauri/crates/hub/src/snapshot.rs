@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::task::spawn_blocking;
 
-use crate::cache::{beside, prepare, take};
+use crate::cache::{INCOMPLETE, beside, prepare, take};
 use crate::error::{cleaned, file};
 use crate::file::{Source, download};
 use crate::journal::Journal;
@@ -53,6 +53,16 @@ pub enum Target {
     Folder(PathBuf),
 }
 
+impl Target {
+    /// The folder that everything goes below.
+    pub(crate) fn folder(&self) -> &Path {
+        match self {
+            Self::Cache(cache) => cache.root(),
+            Self::Folder(folder) => folder,
+        }
+    }
+}
+
 impl Snapshot {
     /// The chosen files of a listing.
     pub(crate) fn of(
@@ -94,14 +104,21 @@ impl Snapshot {
     }
 
     /// The bytes of the files that are not there yet. Parts of incomplete files count as missing, and a file of the right
-    /// size in a plain folder as there.
+    /// size in a plain folder as there; [`HubClient::quote`] knows more.
     pub fn missing(&self, target: &Target) -> u64 {
-        let there = |entry: &&Entry| match target {
-            Target::Cache(cache) => cache.has(&self.repository, entry.digest, entry.size),
+        self.files.iter().filter(|entry| !self.is_there(entry, target)).map(|entry| entry.size).sum()
+    }
+
+    /// Whether nothing of a file would be fetched, as far as its size tells.
+    pub(crate) fn is_there(&self, entry: &Entry, target: &Target) -> bool {
+        match target {
+            Target::Cache(cache) => {
+                let shared = || self.tree.xet_hash(&entry.path).and_then(|hash| cache.shared(hash, entry.size));
+                cache.has(&self.repository, entry.digest, entry.size) || shared().is_some()
+            }
             Target::Folder(folder) => fs::symlink_metadata(folder.join(entry.path.as_str()))
                 .is_ok_and(|found| found.is_file() && found.len() == entry.size),
-        };
-        self.files.iter().filter(|entry| !there(entry)).map(|entry| entry.size).sum()
+        }
     }
 
     fn source(&self, entry: &Entry) -> Source {
@@ -211,8 +228,7 @@ impl HubClient {
                         let blob = cache.blob(repository, entry.digest);
                         let folder = blob.parent().unwrap_or(&blob);
                         fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
-                        // Not `<etag>.incomplete`: older Python clients take its length for what is there.
-                        let incomplete = beside(&blob, ".embedbar.incomplete");
+                        let incomplete = incomplete(snapshot, entry, target);
                         download(self, snapshot.source(entry), &incomplete, transfer).await?;
                         publish(&incomplete, &blob)?;
                         return cache.link(repository, &snapshot.commit, &entry.path, entry.digest);
@@ -224,8 +240,7 @@ impl HubClient {
             Target::Folder(folder) => {
                 fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
                 let path = prepare(folder, &entry.path)?;
-                // Named by its content, so that what is left of another version is not taken for this one.
-                let incomplete = beside(&path, &format!(".{:.12}.incomplete", entry.digest.to_string()));
+                let incomplete = incomplete(snapshot, entry, target);
                 let lock = beside(&incomplete, ".lock");
                 let _lock = take(&lock).await?;
                 if is(&path, entry).await? {
@@ -240,6 +255,18 @@ impl HubClient {
                     other => other.map_err(file("remove the lock", &lock)),
                 }
             }
+        }
+    }
+}
+
+/// Where a file lies while it is not whole.
+pub(crate) fn incomplete(snapshot: &Snapshot, entry: &Entry, target: &Target) -> PathBuf {
+    match target {
+        Target::Cache(cache) => beside(&cache.blob(&snapshot.repository, entry.digest), INCOMPLETE),
+        // Named by its content, so that what is left of another version is not taken for this one.
+        Target::Folder(folder) => {
+            let after = format!(".{:.12}.incomplete", entry.digest.to_string());
+            beside(&folder.join(entry.path.as_str()), &after)
         }
     }
 }

@@ -427,6 +427,81 @@ async fn a_disk_that_is_too_small_is_found_before_a_byte_is_fetched() {
     assert_eq!(bench.hub.served(), 0);
 }
 
+#[tokio::test]
+async fn a_quote_counts_what_is_there_and_what_is_begun_and_a_sweep_takes_only_what_nobody_uses() {
+    let bench = Bench::new(1_000_003).await;
+    let cache = tempfile::tempdir().expect("a folder");
+    for target in [bench.target(), Target::Cache(HubCache::new(cache.path()))] {
+        let client = client(&bench.hub.endpoint, options());
+        let snapshot = bench.snapshot(&client).await;
+        let quote = client.quote(&snapshot, &target).expect("a quote");
+        assert_eq!((quote.total, quote.present, quote.partial, quote.to_fetch), (1_000_003, 0, 0, 1_000_003));
+        assert_eq!((quote.room_needed, quote.fits()), (1_000_003 + (1 << 20), true));
+        // Cancelled in the middle: what came is begun, and counts.
+        let transfer = Transfer::new();
+        let handle = transfer.clone();
+        bench.hub.misbehave(move |request| {
+            if request.is_bytes() && request.range.is_some_and(|(from, _)| from >= 500_000) {
+                handle.cancel();
+                return Fault::Stall(0);
+            }
+            Fault::None
+        });
+        let served = bench.hub.served();
+        client.download(&snapshot, &target, &transfer).await.expect_err("cancelled");
+        let quote = client.quote(&snapshot, &target).expect("a quote");
+        let begun = bench.hub.served() - served;
+        assert!(quote.partial > 0 && quote.partial <= begun && quote.present == 0, "{quote:?} {begun}");
+        assert_eq!(quote.to_fetch, 1_000_003 - quote.partial);
+        assert_eq!(target.leftovers(Duration::from_secs(3600)), [], "it is not old");
+        let left = target.leftovers(Duration::ZERO);
+        assert_eq!((left.len(), left[0].bytes >= 1_000_000), (1, true), "{left:?}");
+        // Somebody goes on with it.
+        bench.hub.misbehave(|request| if request.is_bytes() { Fault::Stall(0) } else { Fault::None });
+        let transfer = Transfer::new();
+        let running = tokio::spawn({
+            let (client, snapshot, target, transfer) =
+                (client.clone(), snapshot.clone(), target.clone(), transfer.clone());
+            async move { client.download(&snapshot, &target, &transfer).await }
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(target.leftovers(Duration::ZERO), []);
+        assert!(!left[0].remove().expect("it is looked at") && left[0].path.exists());
+        transfer.cancel();
+        running.await.expect("it ends").expect_err("cancelled");
+        bench.hub.misbehave(|_| Fault::None);
+        assert!(left[0].remove().expect("it is removed"));
+        assert_eq!(client.quote(&snapshot, &target).expect("a quote").to_fetch, 1_000_003);
+        client.download(&snapshot, &target, &Transfer::new()).await.expect("it downloads");
+        let quote = client.quote(&snapshot, &target).expect("a quote");
+        assert_eq!((quote.present, quote.to_fetch, quote.room_needed), (1_000_003, 0, 0));
+        assert_eq!(target.leftovers(Duration::ZERO), []);
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server_says_when_to_come_back() {
+    let bench = Bench::new(100_000).await;
+    let mut left = 1;
+    bench.hub.misbehave(move |request| {
+        if request.is_bytes() && left > 0 {
+            left -= 1;
+            return Fault::Status(503, "Retry-After: 1\r\n");
+        }
+        Fault::None
+    });
+    let started = std::time::Instant::now();
+    bench.run().await.expect("it comes back");
+    assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
+    bench.assert_whole();
+    let other = Bench::new(100_000).await;
+    other.hub.misbehave(
+        |request| if request.is_bytes() { Fault::Status(503, "Retry-After: 9999\r\n") } else { Fault::None },
+    );
+    let error = other.run().await.expect_err("too long");
+    assert!(matches!(error, HubError::RateLimited { .. }), "{error}");
+}
+
 fn several() -> Vec<(&'static str, Content)> {
     vec![
         ("README.md", Content::new(b"# A model\n".to_vec(), false)),

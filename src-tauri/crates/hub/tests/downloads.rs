@@ -453,7 +453,7 @@ async fn a_quote_counts_what_is_there_and_what_is_begun_and_a_sweep_takes_only_w
         let begun = bench.hub.served() - served;
         assert!(quote.partial > 0 && quote.partial <= begun && quote.present == 0, "{quote:?} {begun}");
         assert_eq!(quote.to_fetch, 1_000_003 - quote.partial);
-        assert_eq!(target.leftovers(Duration::from_secs(3600)), [], "it is not old");
+        assert_eq!(target.leftovers(Duration::from_hours(1)), [], "it is not old");
         let left = target.leftovers(Duration::ZERO);
         assert_eq!((left.len(), left[0].bytes >= 1_000_000), (1, true), "{left:?}");
         // Somebody goes on with it.

@@ -2,15 +2,15 @@
 //!
 //! What the tests are given in their environment: `EMBEDBAR_PROGRAMS`, the folder of the programs, built already;
 //! `EMBEDBAR_BUNDLED`, the bundled model; `EMBEDBAR_CACHE`, where downloads are kept; `EMBEDBAR_SKIPS`, where a test that cannot run says so ([`crate::tally`]);
-//! `EMBEDBAR_PYTHON`, an interpreter with `tests/requirements.txt` installed, where that file exists; and `EMBEDBAR_QUICK`,
-//! when tests of the window and of Python have to skip themselves.
+//! `EMBEDBAR_PYTHON`, an interpreter with `tests/requirements.txt` installed, and `EMBEDBAR_PYTHON_HUB`, one with
+//! `tests/hub/requirements.txt`; and `EMBEDBAR_QUICK`, when tests of the window and of Python have to skip themselves.
 //!
 //! A failing step does not stop the ones after it. What could not run is listed with its reason; where `CI` is set, a skip
 //! that is not in `tests/skips.txt` is a failure.
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -48,6 +48,10 @@ pub(crate) fn test(workspace: &Workspace, quick: bool) -> Result<bool> {
     Ok(session.tally.failed == 0)
 }
 
+/// The interpreters that the tests are given, and what each has installed.
+const PYTHONS: &[(&str, &str)] =
+    &[("EMBEDBAR_PYTHON", "tests/requirements.txt"), ("EMBEDBAR_PYTHON_HUB", "tests/hub/requirements.txt")];
+
 struct Session<'a> {
     workspace: &'a Workspace,
     steps: Steps,
@@ -73,11 +77,10 @@ impl Session<'_> {
         }
         let mut build = self.workspace.cargo(QUICK_PROGRAMS);
         self.steps.require("cargo build", QUICK_ADVICE, &mut build)?;
-        self.rust_tests(&[], None)
+        self.rust_tests(&[], &[])
     }
 
     fn everything(&mut self) -> Result<()> {
-        let python_tests = self.workspace.root.join("tests/requirements.txt");
         let mut needs = vec![Need::Node, Need::Shell, Need::Python];
         if cfg!(target_os = "linux") {
             needs.extend([Need::Rig, Need::MacCheck, Need::Containers]);
@@ -92,12 +95,12 @@ impl Session<'_> {
         self.arm()?;
         let mut build = self.workspace.cargo(TEST_PROGRAMS);
         self.steps.require("cargo build", BUILD_ADVICE, &mut build)?;
-        let python = if python_tests.is_file() {
-            Some(python::environment(self.workspace, &mut self.steps, &python_tests)?)
-        } else {
-            None
-        };
-        self.rust_tests(&["--workspace", "--features", TEST_FEATURES], python.as_deref())
+        let mut pythons = Vec::new();
+        for (variable, requirements) in PYTHONS {
+            let requirements = self.workspace.root.join(requirements);
+            pythons.push((*variable, python::environment(self.workspace, &mut self.steps, &requirements)?));
+        }
+        self.rust_tests(&["--workspace", "--features", TEST_FEATURES], &pythons)
     }
 
     /// One check that is a command: counted once.
@@ -214,7 +217,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn rust_tests(&mut self, arguments: &[&str], python: Option<&Path>) -> Result<()> {
+    fn rust_tests(&mut self, arguments: &[&str], pythons: &[(&str, PathBuf)]) -> Result<()> {
         let skips = self.workspace.scratch().join("skips.tsv");
         fs::write(&skips, "").with_context(|| format!("could not write `{}`", skips.display()))?;
         let mut command = self.workspace.cargo(["test", "--no-fail-fast"]);
@@ -224,9 +227,7 @@ impl Session<'_> {
             .env("EMBEDBAR_BUNDLED", self.workspace.bundled_model())
             .env("EMBEDBAR_CACHE", self.workspace.cache())
             .env("EMBEDBAR_PROGRAMS", self.workspace.target.join("debug"));
-        if let Some(python) = python {
-            command.env("EMBEDBAR_PYTHON", python);
-        }
+        command.envs(pythons.iter().map(|(variable, python)| (variable, python)));
         if self.quick {
             command.env("EMBEDBAR_QUICK", "1");
         }
@@ -292,6 +293,12 @@ fn remove(file: &PathBuf) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_list_for_an_interpreter_is_there() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        assert!(PYTHONS.iter().all(|(_, requirements)| root.join(requirements).is_file()));
+    }
 
     #[test]
     fn a_skip_that_nobody_wrote_down_is_named() {

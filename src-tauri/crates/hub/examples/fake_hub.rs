@@ -1,7 +1,8 @@
-//! The tests' hub as a server of its own, for real clients: `fake_hub [PORT] [MEBIBYTES] [cuts]`.
+//! The tests' hub as a server of its own, for real clients: `fake_hub [PORT] [MEBIBYTES] [cuts|xet]`.
 //!
 //! It prints its address and serves `owner/name`: two small files and one of so many mebibytes (1). With `cuts` every
-//! answer of the storage ends after 3 MiB.
+//! answer of the storage ends after 3 MiB; with `xet` the listing names the newer storage, which is not there. `GET /served`
+//! says how many bytes of files it has sent.
 
 #[path = "../tests/fake_hub/mod.rs"]
 mod fake_hub;
@@ -28,8 +29,10 @@ async fn main() -> std::io::Result<()> {
         ("model.safetensors", Content::new(model, true)),
     ];
     let hub = FakeHub::start_at("owner/name", files, port).await?;
-    if arguments.next().as_deref() == Some("cuts") {
-        hub.misbehave(|request| if request.is_bytes() { Fault::Cut(3 << 20) } else { Fault::None });
+    match arguments.next().as_deref() {
+        Some("cuts") => hub.misbehave(|request| if request.is_bytes() { Fault::Cut(3 << 20) } else { Fault::None }),
+        Some("xet") => hub.list_xet(),
+        _ => {}
     }
     let mut output = std::io::stdout();
     writeln!(output, "{}", hub.endpoint)?;

@@ -1,6 +1,7 @@
 //! Downloads a model to the shared cache, as the environment says: `fetch OWNER/NAME [PATTERN…]`.
 //!
-//! With `HF_HUB_OFFLINE=1` it prints where the cache has it. For trying the crate by hand and for measuring it.
+//! With `HF_HUB_OFFLINE=1` it prints where the cache has it; `fetch --settings` prints what the environment says. For trying
+//! the crate by hand, for measuring it, and for `tests/hub`.
 
 use std::env;
 use std::error::Error;
@@ -13,6 +14,14 @@ use embedbar_hub::{Chosen, HubCache, HubClient, HubOptions, HubSettings, Target,
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let (id, patterns) = arguments.split_first().ok_or("usage: fetch OWNER/NAME [PATTERN…]")?;
+    if id == "--settings" {
+        let settings = HubSettings::from_lookup(|name| env::var(name).ok())?;
+        let (truth, token) = (|it: bool| if it { "True" } else { "False" }, settings.token.is_some());
+        let endpoint = settings.endpoint.as_str().trim_end_matches('/');
+        let (offline, token) = (truth(settings.offline), truth(token));
+        writeln!(std::io::stdout(), "{}|{offline}|{token}|{endpoint}", settings.cache.display())?;
+        return Ok(());
+    }
     let id = id.parse()?;
     let chosen = Chosen::new(patterns.iter().map(String::as_str))?;
     let client = HubClient::new(HubSettings::from_lookup(|name| env::var(name).ok())?, HubOptions::default())?;

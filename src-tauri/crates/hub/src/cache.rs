@@ -4,7 +4,7 @@
 //! included. What is not here: removing anything. Links are followed for reading only, and only to places below the cache.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +13,34 @@ use tokio::time::sleep;
 
 use crate::error::file;
 use crate::names::check_revision;
-use crate::{Digest, FilePath, HubError, RepositoryId, is_commit};
+use crate::tree::Tree;
+use crate::{Chosen, Digest, Entry, FilePath, HubError, RepositoryId, Snapshot, is_commit};
 
 /// How often a lock of somebody else is looked at.
 const LOOKED: Duration = Duration::from_millis(200);
+
+/// What stands behind a blob's name while it is not whole. Not `.incomplete` alone: older Python clients take the length of
+/// such a file for what is there.
+pub(crate) const INCOMPLETE: &str = ".embedbar.incomplete";
+
+/// The most bytes of a listing that are read.
+const MOST_TREE: u64 = 32 << 20;
+
+/// What tells programs that make backups to leave the cache out. The first line is the standard's.
+const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+                   # This folder is the shared cache of models of the Hugging Face hub; Embedbar made it.\n\
+                   # About this file: https://bford.info/cachedir/\n";
+
+/// What a file of a commit turned out to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Its content is that of the listing.
+    Whole,
+    /// It is another one, or cut off.
+    Damaged,
+    /// It is not there.
+    Missing,
+}
 
 /// The shared cache below one folder.
 #[derive(Clone, Debug)]
@@ -28,6 +52,10 @@ impl HubCache {
     /// The cache in a folder, which need not exist yet: [`HubSettings::cache`](crate::HubSettings::cache).
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The commit that a branch, a tag or a commit stood for when somebody last asked the hub.
@@ -43,6 +71,35 @@ impl HubCache {
     /// The folder with the files of a commit.
     pub fn snapshot(&self, repository: &RepositoryId, commit: &str) -> PathBuf {
         self.folder(repository).join("snapshots").join(commit)
+    }
+
+    /// The listing of a commit, if somebody left it here.
+    pub(crate) fn tree(&self, repository: &RepositoryId, commit: &str) -> Option<Tree> {
+        let path = self.inside(&self.folder(repository).join("trees").join(format!("{commit}.json")))?;
+        let mut text = Vec::new();
+        File::open(path).and_then(|file| file.take(MOST_TREE).read_to_end(&mut text)).ok()?;
+        Tree::parse(&text)
+    }
+
+    /// Whether the hub has said that a commit has no such file.
+    pub fn lacks(&self, repository: &RepositoryId, commit: &str, path: &FilePath) -> bool {
+        fs::symlink_metadata(self.folder(repository).join(".no_exist").join(commit).join(path.as_str()))
+            .is_ok_and(|found| found.is_file())
+    }
+
+    /// Computes the digest of every file of a commit and compares it with the commit's listing. Empty where no listing is
+    /// kept. Reads all bytes.
+    pub fn verify(&self, repository: &RepositoryId, commit: &str) -> Result<Vec<(Entry, Verdict)>, HubError> {
+        let tree = self.tree(repository, commit).unwrap_or_default();
+        let judge = |entry: Entry| {
+            let verdict = match self.find(repository, commit, &entry.path) {
+                None => Verdict::Missing,
+                Some(path) if entry.digest.of_file(&path)? == entry.digest => Verdict::Whole,
+                Some(_) => Verdict::Damaged,
+            };
+            Ok((entry, verdict))
+        };
+        tree.entries(&Chosen::default()).into_iter().map(judge).collect()
     }
 
     /// The file of a snapshot, if it is there. Whether it is whole is another question.
@@ -79,6 +136,14 @@ impl HubCache {
         real.and_then(|real| fs::metadata(real).ok()).is_some_and(|found| found.is_file() && found.len() == size)
     }
 
+    /// A file in the store for all repositories, if `huggingface_hub` has made that store and the file has this size.
+    pub(crate) fn shared(&self, hash: &str, size: u64) -> Option<PathBuf> {
+        let store = self.root.join("blobs");
+        let marker = fs::read_to_string(store.join(".huggingface-shared-blobs")).ok()?;
+        let found = self.inside(&store.join(hash.get(..2)?).join(hash)).filter(|_| marker == "1\n")?;
+        fs::metadata(&found).is_ok_and(|it| it.is_file() && it.len() == size).then_some(found)
+    }
+
     pub(crate) fn blob(&self, repository: &RepositoryId, digest: Digest) -> PathBuf {
         self.folder(repository).join("blobs").join(digest.to_string())
     }
@@ -112,7 +177,7 @@ impl HubCache {
 
     /// Writes down which commit a branch or tag stands for.
     pub(crate) fn pin(&self, repository: &RepositoryId, revision: &str, commit: &str) -> Result<(), HubError> {
-        if revision == commit {
+        if self.commit(repository, revision)?.as_deref() == Some(commit) {
             return Ok(());
         }
         let refs = self.folder(repository).join("refs");
@@ -121,6 +186,42 @@ impl HubCache {
         let fresh = beside(&path, ".embedbar.new");
         fs::write(&fresh, commit).map_err(file("write", &fresh))?;
         fs::rename(&fresh, &path).map_err(file("write", &path))
+    }
+
+    /// Writes down what the hub said of a commit: its listing, and which files that were asked for it does not have. And
+    /// marks the cache as one, for programs that make backups.
+    pub(crate) fn describe(&self, snapshot: &Snapshot) -> Result<(), HubError> {
+        fs::create_dir_all(&self.root).map_err(file("make the folder", &self.root))?;
+        let tag = self.root.join("CACHEDIR.TAG");
+        match OpenOptions::new().write(true).create_new(true).open(&tag) {
+            Ok(mut made) => made.write_all(TAG.as_bytes()).map_err(file("write", &tag))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(file("write", &tag)(error)),
+        }
+        let (repository, commit) = (&snapshot.repository, &snapshot.commit);
+        let tree = &snapshot.tree;
+        if !tree.is_empty() && tree.is_sound() && self.tree(repository, commit).is_none() {
+            let trees = self.folder(repository).join("trees");
+            fs::create_dir_all(&trees).map_err(file("make the folder", &trees))?;
+            let path = trees.join(format!("{commit}.json"));
+            let fresh = beside(&path, ".embedbar.new");
+            fs::write(&fresh, tree.text()).map_err(file("write", &fresh))?;
+            fs::rename(&fresh, &path).map_err(file("write", &path))?;
+        }
+        if !snapshot.absent.is_empty() {
+            let folder = self.folder(repository).join(".no_exist").join(commit);
+            fs::create_dir_all(&folder).map_err(file("make the folder", &folder))?;
+            for absent in &snapshot.absent {
+                let path = prepare(&folder, absent)?;
+                match OpenOptions::new().write(true).create_new(true).open(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(file("write", &path)(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     fn folder(&self, repository: &RepositoryId) -> PathBuf {

@@ -13,8 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::cleaned;
 use crate::names::check_revision;
-use crate::snapshot::{Entry, Snapshot};
-use crate::{Chosen, Digest, FilePath, HubError, HubSettings, RepositoryId, is_commit};
+use crate::snapshot::Snapshot;
+use crate::tree::{Leaf, Tree};
+use crate::{Chosen, Description, Digest, FilePath, HubCache, HubError, HubSettings, RepositoryId, is_commit};
 
 /// The most files of one repository that are looked at.
 const MOST_FILES: usize = 5000;
@@ -126,7 +127,8 @@ impl Patience {
                 return Err(HubError::RateLimited { wait, allowed });
             }
             self.waited += wait;
-            sleep(wait).await;
+            // Who says 0 means soon, not at once.
+            sleep(wait.max(options.backoff)).await;
             return Ok(());
         }
         let pause = options.backoff.saturating_mul(1 << (self.attempts - 1).min(16)).min(Duration::from_secs(30));
@@ -200,7 +202,19 @@ impl HubClient {
         Ok(FileMetadata { commit, digest, size, location })
     }
 
-    /// Lists the chosen files of a revision and pins it to its commit. Nothing is downloaded.
+    /// What the hub says about a repository: its licence, who may have it, what it is for.
+    pub async fn describe(&self, repository: &RepositoryId, revision: &str) -> Result<Description, HubError> {
+        check_revision(revision)?;
+        let asked = Asked { repository, revision, path: None };
+        let url = self.address(&["api/models", repository.as_str(), "revision"], &[revision], "");
+        let (_, answer): (_, serde_json::Value) = self.json(url, &asked).await?;
+        let commit = answer["sha"].as_str().filter(|commit| is_commit(commit));
+        let commit = commit.ok_or_else(|| HubError::NotAHub { host: self.host(), reason: "it names no commit" })?;
+        Description::of(repository, commit.to_owned(), &answer)
+    }
+
+    /// Lists the chosen files of a revision and pins it to its commit. Nothing is downloaded. Offline it is the listing that
+    /// the cache keeps, if it does.
     pub async fn snapshot(
         &self,
         repository: &RepositoryId,
@@ -209,6 +223,15 @@ impl HubClient {
     ) -> Result<Snapshot, HubError> {
         check_revision(revision)?;
         let asked = Asked { repository, revision, path: None };
+        if self.0.settings.offline {
+            let cache = HubCache::new(&self.0.settings.cache);
+            let kept = cache.commit(repository, revision)?.and_then(|commit| {
+                let tree = cache.tree(repository, &commit)?;
+                Some((commit, tree))
+            });
+            let (commit, tree) = kept.ok_or_else(|| HubError::Offline { what: asked.to_string() })?;
+            return Snapshot::of(repository, revision, commit, tree, chosen);
+        }
         let commit = if is_commit(revision) {
             revision.to_owned()
         } else {
@@ -223,7 +246,7 @@ impl HubClient {
         if let Some(url) = &mut next {
             url.set_query(Some("recursive=true"));
         }
-        let mut files = Vec::new();
+        let mut tree = Tree::default();
         let mut seen = 0;
         while let Some(url) = next {
             let (headers, page): (_, Vec<Listed>) = self.json(url.clone(), &asked).await?;
@@ -234,34 +257,19 @@ impl HubClient {
             }
             for listed in page.into_iter().filter(|listed| listed.kind == "file") {
                 // A name that nobody wants may be what it likes.
-                if !chosen.matches(&listed.path) {
-                    continue;
+                if chosen.matches(&listed.path) {
+                    let path = FilePath::new(&listed.path)?;
+                    let nameless = HubError::NotAHub { host: self.host(), reason: "it lists a file without a digest" };
+                    listed.leaf().entry(path).ok_or(nameless)?;
                 }
-                let path = FilePath::new(&listed.path)?;
-                let nameless = HubError::NotAHub { host: self.host(), reason: "it lists a file without a digest" };
-                files.push(listed.entry(path).ok_or(nameless)?);
+                tree.insert(listed.path.clone(), listed.leaf());
             }
             next = following(&headers, &url);
             if next.as_ref().is_some_and(|next| !self.is_ours(next)) {
                 return Err(HubError::NotAHub { host: self.host(), reason: "its listing goes on at another host" });
             }
         }
-        if files.is_empty() {
-            let patterns = format!("`{chosen}`");
-            return Err(HubError::NothingChosen { repository: repository.to_string(), patterns });
-        }
-        files.sort_by(|left, right| left.path.cmp(&right.path));
-        // One name in two cases is one file on a Mac.
-        let mut folded: Vec<String> = files.iter().map(|file| file.path.as_str().to_lowercase()).collect();
-        folded.sort();
-        for pair in folded.windows(2) {
-            if let [one, other] = pair
-                && one == other
-            {
-                return Err(HubError::Name { text: cleaned(one), reason: "two files differ in nothing but case" });
-            }
-        }
-        Ok(Snapshot { repository: repository.clone(), revision: revision.to_owned(), commit, files })
+        Snapshot::of(repository, revision, commit, tree, chosen)
     }
 
     /// Sends a request to the hub until it is answered; a redirect that leaves the hub is an answer.
@@ -424,7 +432,8 @@ pub(crate) fn passing(response: &Response, attempts: u32) -> Failure {
     let status = response.status();
     let error = HubError::Status { host: host(response.url()), status: status.as_u16(), attempts };
     match status.as_u16() {
-        429 => Failure::Passing { error, status: Some(status), wait: asked_to_wait(response.headers()) },
+        // Busy, and often for how long.
+        429 | 503 => Failure::Passing { error, status: Some(status), wait: asked_to_wait(response.headers()) },
         408 | 425 | 500..=599 => Failure::Passing { error, status: Some(status), wait: None },
         _ => Failure::Final(error),
     }
@@ -461,7 +470,7 @@ fn target(response: &Response) -> Option<Url> {
     safe.then_some(to)
 }
 
-/// The seconds that a 429 asks for: `RateLimit: "api";r=0;t=55`, or `Retry-After: 55`. Without either, the usual backoff.
+/// The seconds that a 429 or a 503 asks for: `RateLimit: "api";r=0;t=55`, or `Retry-After: 55`. Without either, the usual backoff.
 fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let window = text("ratelimit").and_then(|value| {
@@ -495,6 +504,8 @@ struct Listed {
     #[serde(default)]
     oid: String,
     lfs: Option<Large>,
+    #[serde(rename = "xetHash")]
+    xet_hash: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -504,9 +515,15 @@ struct Large {
 }
 
 impl Listed {
-    fn entry(self, path: FilePath) -> Option<Entry> {
-        let (oid, size) = self.lfs.map_or((self.oid, self.size), |large| (large.oid, large.size));
-        Some(Entry { path, size, digest: Digest::parse(oid.trim_start_matches("sha256:"))? })
+    fn leaf(&self) -> Leaf {
+        let sha256 = |large: &Large| large.oid.trim_start_matches("sha256:").to_owned();
+        Leaf {
+            size: self.size,
+            blob_id: self.oid.clone(),
+            lfs_sha256: self.lfs.as_ref().map(sha256),
+            lfs_size: self.lfs.as_ref().map(|large| large.size),
+            xet_hash: self.xet_hash.clone(),
+        }
     }
 }
 

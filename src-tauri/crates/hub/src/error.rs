@@ -18,9 +18,12 @@ pub enum HubError {
         /// Why it is refused.
         reason: &'static str,
     },
-    /// `HF_TOKEN` cannot stand in a header.
-    #[error("HF_TOKEN holds characters that no token has; copy it again from the settings page of the hub")]
-    TokenUnusable,
+    /// What should be a token cannot stand in a header.
+    #[error("{place} holds characters that no token has; copy it again from the settings page of the hub")]
+    TokenUnusable {
+        /// The variable or the file that holds it.
+        place: String,
+    },
     /// Neither an id nor a revision, or a name that would lead out of the folder.
     #[error("`{text}` is refused: {reason}")]
     Name {
@@ -91,8 +94,8 @@ pub enum HubError {
         /// What the hub said, cleaned.
         said: String,
     },
-    /// 429, and waiting as it asks would take longer than allowed.
-    #[error("the hub asks to wait {} s (429), longer than the {} s that are left; try again then, or set HF_TOKEN for higher limits", .wait.as_secs(), .allowed.as_secs())]
+    /// 429 or 503, and waiting as it asks would take longer than allowed.
+    #[error("the hub asks to wait {} s, longer than the {} s that are left; try again then, or set HF_TOKEN for higher limits", .wait.as_secs(), .allowed.as_secs())]
     RateLimited {
         /// What it asks.
         wait: Duration,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::Digest;
 
 /// The first word of every journal, with the version of its form.
-const FORM: &str = "embedbar-download-1";
+pub(crate) const FORM: &str = "embedbar-download-1";
 
 /// How much is read at a time, in bytes.
 const BLOCK: u64 = 1 << 20;
@@ -120,6 +120,13 @@ impl Journal {
         fs::rename(&fresh, path)?;
         let file = OpenOptions::new().append(true).open(path)?;
         Ok((Self { path: path.to_owned(), file }, extents))
+    }
+
+    /// How many bytes of an incomplete file a journal speaks of, unchecked.
+    pub(crate) fn recorded(incomplete: &Path, size: u64, digest: Digest) -> u64 {
+        let there = fs::symlink_metadata(incomplete).is_ok_and(|found| found.is_file());
+        let written = fs::read(Self::beside(incomplete)).unwrap_or_default();
+        parse(&written, size, digest).values().filter(|_| there).map(|extent| extent.length).sum()
     }
 
     /// Writes down that bytes are there; they have been written before.

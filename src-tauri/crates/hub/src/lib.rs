@@ -13,23 +13,33 @@
 //! What is not here: what the files mean, which models there are, asking a person, and keeping the token.
 
 mod cache;
+pub mod choice;
 mod client;
+mod description;
 mod digest;
 mod environment;
 mod error;
 mod file;
 mod journal;
 mod names;
+mod quote;
+mod reference;
 mod secret;
 mod snapshot;
+mod sweep;
 mod transfer;
+mod tree;
 
-pub use cache::HubCache;
+pub use cache::{HubCache, Verdict};
 pub use client::{FileMetadata, HubClient, HubOptions};
+pub use description::{Description, Gate};
 pub use digest::Digest;
-pub use environment::{DEFAULT_ENDPOINT, HubSettings};
+pub use environment::{DEFAULT_ENDPOINT, HubSettings, TokenPlace};
 pub use error::HubError;
 pub use names::{Chosen, FilePath, RepositoryId, is_commit};
+pub use quote::Quote;
+pub use reference::Reference;
 pub use secret::Token;
 pub use snapshot::{Entry, Snapshot, Target};
+pub use sweep::Leftover;
 pub use transfer::{Progress, Transfer};

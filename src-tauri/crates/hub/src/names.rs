@@ -123,7 +123,7 @@ impl fmt::Display for FilePath {
 
 /// Which files are wanted: patterns such as `*.json` and `onnx/**`. A star stays within one folder. No pattern means every
 /// file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Chosen {
     patterns: Vec<String>,
     set: GlobSet,
@@ -141,6 +141,12 @@ impl Chosen {
         let text = patterns.join(", ");
         let refused = |_| HubError::Name { text: cleaned(&text), reason: "these patterns are too many" };
         Ok(Self { set: builder.build().map_err(refused)?, patterns })
+    }
+
+    /// The patterns that are the plain names of files.
+    pub(crate) fn names(&self) -> impl Iterator<Item = FilePath> {
+        let plain = self.patterns.iter().filter(|pattern| !pattern.contains(['*', '?', '[', ']', '{', '}', '!', '\\']));
+        plain.filter_map(|pattern| FilePath::new(pattern).ok())
     }
 
     /// Is this file wanted?

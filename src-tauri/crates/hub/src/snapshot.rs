@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use tokio::task::spawn_blocking;
 
-use crate::cache::{beside, prepare, take};
+use crate::cache::{INCOMPLETE, beside, prepare, take};
 use crate::error::{cleaned, file};
 use crate::file::{Source, download};
 use crate::journal::Journal;
 use crate::names::check_revision;
+use crate::tree::Tree;
 use crate::{Chosen, Digest, FilePath, HubCache, HubClient, HubError, RepositoryId, Transfer, is_commit};
 
 /// One file of a listing.
@@ -37,6 +38,10 @@ pub struct Snapshot {
     pub commit: String,
     /// In the order of their paths, which differ in more than case.
     pub files: Vec<Entry>,
+    /// Every file of the commit, for those who come after us without a network.
+    pub(crate) tree: Tree,
+    /// Files that were asked for by their names and are not in the repository.
+    pub(crate) absent: Vec<FilePath>,
 }
 
 /// Where a snapshot goes.
@@ -48,21 +53,72 @@ pub enum Target {
     Folder(PathBuf),
 }
 
+impl Target {
+    /// The folder that everything goes below.
+    pub(crate) fn folder(&self) -> &Path {
+        match self {
+            Self::Cache(cache) => cache.root(),
+            Self::Folder(folder) => folder,
+        }
+    }
+}
+
 impl Snapshot {
+    /// The chosen files of a listing.
+    pub(crate) fn of(
+        repository: &RepositoryId,
+        revision: &str,
+        commit: String,
+        tree: Tree,
+        chosen: &Chosen,
+    ) -> Result<Self, HubError> {
+        let files = tree.entries(chosen);
+        if files.is_empty() {
+            let patterns = format!("`{chosen}`");
+            return Err(HubError::NothingChosen { repository: repository.to_string(), patterns });
+        }
+        // One name in two cases is one file on a Mac.
+        let mut folded: Vec<String> = files.iter().map(|file| file.path.as_str().to_lowercase()).collect();
+        folded.sort();
+        for pair in folded.windows(2) {
+            if let [one, other] = pair
+                && one == other
+            {
+                return Err(HubError::Name { text: cleaned(one), reason: "two files differ in nothing but case" });
+            }
+        }
+        let absent = chosen.names().filter(|path| !tree.holds(path)).collect();
+        Ok(Self { repository: repository.clone(), revision: revision.to_owned(), commit, files, tree, absent })
+    }
+
+    /// The same commit with fewer files: those that a person or [`choice`](crate::choice) picked of the listing.
+    #[must_use]
+    pub fn only(mut self, paths: &[FilePath]) -> Self {
+        self.files.retain(|entry| paths.contains(&entry.path));
+        self
+    }
+
     /// The bytes of all files.
     pub fn size(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
     }
 
     /// The bytes of the files that are not there yet. Parts of incomplete files count as missing, and a file of the right
-    /// size in a plain folder as there.
+    /// size in a plain folder as there; [`HubClient::quote`] knows more.
     pub fn missing(&self, target: &Target) -> u64 {
-        let there = |entry: &&Entry| match target {
-            Target::Cache(cache) => cache.has(&self.repository, entry.digest, entry.size),
+        self.files.iter().filter(|entry| !self.is_there(entry, target)).map(|entry| entry.size).sum()
+    }
+
+    /// Whether nothing of a file would be fetched, as far as its size tells.
+    pub(crate) fn is_there(&self, entry: &Entry, target: &Target) -> bool {
+        match target {
+            Target::Cache(cache) => {
+                let shared = || self.tree.xet_hash(&entry.path).and_then(|hash| cache.shared(hash, entry.size));
+                cache.has(&self.repository, entry.digest, entry.size) || shared().is_some()
+            }
             Target::Folder(folder) => fs::symlink_metadata(folder.join(entry.path.as_str()))
                 .is_ok_and(|found| found.is_file() && found.len() == entry.size),
-        };
-        self.files.iter().filter(|entry| !there(entry)).map(|entry| entry.size).sum()
+        }
     }
 
     fn source(&self, entry: &Entry) -> Source {
@@ -92,6 +148,12 @@ impl HubClient {
             return Err(HubError::Name { text: cleaned(&snapshot.commit), reason: "it is not the name of a commit" });
         }
         check_revision(&snapshot.revision)?;
+        if let Target::Cache(cache) = target
+            && let Err(error) = cache.describe(snapshot)
+        {
+            // A cache that may only be read still has its files.
+            tracing::debug!(%error, "the listing is not kept");
+        }
         transfer.begin(0, snapshot.size());
         for entry in &snapshot.files {
             transfer.running().await?;
@@ -113,8 +175,8 @@ impl HubClient {
         }
     }
 
-    /// What of a revision is in the cache, without a request: the folder of its commit, if it holds at least one chosen file
-    /// and every file of `needed`.
+    /// What of a revision is in the cache, without a request: the folder of its commit, if it holds at least one chosen file,
+    /// every file of `needed`, and, where the cache keeps the commit's listing, every chosen file at its full size.
     pub fn cached(
         &self,
         repository: &RepositoryId,
@@ -124,10 +186,24 @@ impl HubClient {
     ) -> Result<PathBuf, HubError> {
         let cache = HubCache::new(&self.settings().cache);
         let missing = |what: String| HubError::Offline { what };
+        let file_of = |path: &FilePath| format!("`{path}` of `{repository}`");
         let commit = cache.commit(repository, revision)?;
         let commit = commit.ok_or_else(|| missing(format!("`{repository}` at `{revision}`")))?;
+        if let Some(path) = needed.iter().find(|path| cache.lacks(repository, &commit, path)) {
+            return Err(HubError::EntryNotFound { repository: repository.to_string(), path: path.to_string() });
+        }
         if let Some(path) = needed.iter().find(|path| cache.find(repository, &commit, path).is_none()) {
-            return Err(missing(format!("`{path}` of `{repository}`")));
+            return Err(missing(file_of(path)));
+        }
+        // Where the listing is kept, a snapshot that somebody left half done is no model.
+        if let Some(tree) = cache.tree(repository, &commit) {
+            let whole = |entry: &Entry| {
+                let found = cache.find(repository, &commit, &entry.path).and_then(|path| fs::metadata(path).ok());
+                found.is_some_and(|found| found.len() == entry.size)
+            };
+            if let Some(entry) = tree.entries(chosen).iter().find(|entry| !whole(entry)) {
+                return Err(missing(file_of(&entry.path)));
+            }
         }
         if !cache.files(repository, &commit).iter().any(|path| chosen.wants(path)) {
             return Err(missing(format!("`{repository}` at `{revision}`")));
@@ -148,12 +224,11 @@ impl HubClient {
                 if !cache.has(repository, entry.digest, entry.size) {
                     let _lock = take(&cache.lock(repository, entry.digest)).await?;
                     // Whoever held it may have brought the file.
-                    if !cache.has(repository, entry.digest, entry.size) {
+                    if !cache.has(repository, entry.digest, entry.size) && !shared(cache, snapshot, entry).await? {
                         let blob = cache.blob(repository, entry.digest);
                         let folder = blob.parent().unwrap_or(&blob);
                         fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
-                        // Not `<etag>.incomplete`: older Python clients take its length for what is there.
-                        let incomplete = beside(&blob, ".embedbar.incomplete");
+                        let incomplete = incomplete(snapshot, entry, target);
                         download(self, snapshot.source(entry), &incomplete, transfer).await?;
                         publish(&incomplete, &blob)?;
                         return cache.link(repository, &snapshot.commit, &entry.path, entry.digest);
@@ -165,8 +240,7 @@ impl HubClient {
             Target::Folder(folder) => {
                 fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
                 let path = prepare(folder, &entry.path)?;
-                // Named by its content, so that what is left of another version is not taken for this one.
-                let incomplete = beside(&path, &format!(".{:.12}.incomplete", entry.digest.to_string()));
+                let incomplete = incomplete(snapshot, entry, target);
                 let lock = beside(&incomplete, ".lock");
                 let _lock = take(&lock).await?;
                 if is(&path, entry).await? {
@@ -183,6 +257,35 @@ impl HubClient {
             }
         }
     }
+}
+
+/// Where a file lies while it is not whole.
+pub(crate) fn incomplete(snapshot: &Snapshot, entry: &Entry, target: &Target) -> PathBuf {
+    match target {
+        Target::Cache(cache) => beside(&cache.blob(&snapshot.repository, entry.digest), INCOMPLETE),
+        // Named by its content, so that what is left of another version is not taken for this one.
+        Target::Folder(folder) => {
+            let after = format!(".{:.12}.incomplete", entry.digest.to_string());
+            beside(&folder.join(entry.path.as_str()), &after)
+        }
+    }
+}
+
+/// Takes a file out of the store that all repositories share, if another one has brought it there and it is the file of the
+/// listing by its content. A second name for the same bytes: it costs no room, and stays when the store is swept.
+async fn shared(cache: &HubCache, snapshot: &Snapshot, entry: &Entry) -> Result<bool, HubError> {
+    let hash = snapshot.tree.xet_hash(&entry.path);
+    let Some(found) = hash.and_then(|hash| cache.shared(hash, entry.size)) else { return Ok(false) };
+    if !is(&found, entry).await? {
+        return Ok(false);
+    }
+    let blob = cache.blob(&snapshot.repository, entry.digest);
+    let folder = blob.parent().unwrap_or(&blob);
+    fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
+    let fresh = beside(&blob, ".embedbar.link");
+    let _ = fs::remove_file(&fresh);
+    // Where there are no second names, or the store belongs to somebody else, the file is fetched.
+    Ok(fs::hard_link(&found, &fresh).and_then(|()| fs::rename(&fresh, &blob)).is_ok())
 }
 
 /// Whether a plain file is the one of the listing, by its content.

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use embedbar_hub::{
-    Chosen, FilePath, HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Snapshot, Target, Transfer,
+    Chosen, FilePath, Gate, HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Snapshot, Target,
+    Transfer, Verdict,
 };
 use fake_hub::{COMMIT, Content, FakeHub, Fault, Host};
 use tempfile::TempDir;
@@ -426,6 +427,81 @@ async fn a_disk_that_is_too_small_is_found_before_a_byte_is_fetched() {
     assert_eq!(bench.hub.served(), 0);
 }
 
+#[tokio::test]
+async fn a_quote_counts_what_is_there_and_what_is_begun_and_a_sweep_takes_only_what_nobody_uses() {
+    let bench = Bench::new(1_000_003).await;
+    let cache = tempfile::tempdir().expect("a folder");
+    for target in [bench.target(), Target::Cache(HubCache::new(cache.path()))] {
+        let client = client(&bench.hub.endpoint, options());
+        let snapshot = bench.snapshot(&client).await;
+        let quote = client.quote(&snapshot, &target).expect("a quote");
+        assert_eq!((quote.total, quote.present, quote.partial, quote.to_fetch), (1_000_003, 0, 0, 1_000_003));
+        assert_eq!((quote.room_needed, quote.fits()), (1_000_003 + (1 << 20), true));
+        // Cancelled in the middle: what came is begun, and counts.
+        let transfer = Transfer::new();
+        let handle = transfer.clone();
+        bench.hub.misbehave(move |request| {
+            if request.is_bytes() && request.range.is_some_and(|(from, _)| from >= 500_000) {
+                handle.cancel();
+                return Fault::Stall(0);
+            }
+            Fault::None
+        });
+        let served = bench.hub.served();
+        client.download(&snapshot, &target, &transfer).await.expect_err("cancelled");
+        let quote = client.quote(&snapshot, &target).expect("a quote");
+        let begun = bench.hub.served() - served;
+        assert!(quote.partial > 0 && quote.partial <= begun && quote.present == 0, "{quote:?} {begun}");
+        assert_eq!(quote.to_fetch, 1_000_003 - quote.partial);
+        assert_eq!(target.leftovers(Duration::from_hours(1)), [], "it is not old");
+        let left = target.leftovers(Duration::ZERO);
+        assert_eq!((left.len(), left[0].bytes >= 1_000_000), (1, true), "{left:?}");
+        // Somebody goes on with it.
+        bench.hub.misbehave(|request| if request.is_bytes() { Fault::Stall(0) } else { Fault::None });
+        let transfer = Transfer::new();
+        let running = tokio::spawn({
+            let (client, snapshot, target, transfer) =
+                (client.clone(), snapshot.clone(), target.clone(), transfer.clone());
+            async move { client.download(&snapshot, &target, &transfer).await }
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(target.leftovers(Duration::ZERO), []);
+        assert!(!left[0].remove().expect("it is looked at") && left[0].path.exists());
+        transfer.cancel();
+        running.await.expect("it ends").expect_err("cancelled");
+        bench.hub.misbehave(|_| Fault::None);
+        assert!(left[0].remove().expect("it is removed"));
+        assert_eq!(client.quote(&snapshot, &target).expect("a quote").to_fetch, 1_000_003);
+        client.download(&snapshot, &target, &Transfer::new()).await.expect("it downloads");
+        let quote = client.quote(&snapshot, &target).expect("a quote");
+        assert_eq!((quote.present, quote.to_fetch, quote.room_needed), (1_000_003, 0, 0));
+        assert_eq!(target.leftovers(Duration::ZERO), []);
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server_says_when_to_come_back() {
+    let bench = Bench::new(100_000).await;
+    let mut left = 1;
+    bench.hub.misbehave(move |request| {
+        if request.is_bytes() && left > 0 {
+            left -= 1;
+            return Fault::Status(503, "Retry-After: 1\r\n");
+        }
+        Fault::None
+    });
+    let started = std::time::Instant::now();
+    bench.run().await.expect("it comes back");
+    assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
+    bench.assert_whole();
+    let other = Bench::new(100_000).await;
+    other.hub.misbehave(
+        |request| if request.is_bytes() { Fault::Status(503, "Retry-After: 9999\r\n") } else { Fault::None },
+    );
+    let error = other.run().await.expect_err("too long");
+    assert!(matches!(error, HubError::RateLimited { .. }), "{error}");
+}
+
 fn several() -> Vec<(&'static str, Content)> {
     vec![
         ("README.md", Content::new(b"# A model\n".to_vec(), false)),
@@ -483,13 +559,52 @@ async fn offline_the_cache_answers_and_nobody_else() {
         offline.cached(&id(), "main", &chosen, &[path(MODEL)]).expect_err("no such file"),
         offline.cached(&id(), "other", &chosen, &[]).expect_err("no such revision"),
         offline.cached(&"owner/none".parse().expect("an id"), COMMIT, &chosen, &[]).expect_err("no such model"),
-        offline.snapshot(&id(), "main", &chosen).await.expect_err("no request"),
+        offline.snapshot(&id(), "other", &chosen).await.expect_err("no request"),
+        offline.describe(&id(), "main").await.expect_err("no request"),
         offline.metadata(&id(), "main", &path("config.json")).await.expect_err("no request"),
     ] {
         assert!(matches!(error, HubError::Offline { .. }) && error.to_string().contains("HF_HUB_OFFLINE"), "{error}");
     }
+    // The listing is kept, so what is there and what is missing can be told without the hub.
+    let kept = offline.snapshot(&id(), "main", &Chosen::default()).await.expect("the listing is kept");
+    assert_eq!((kept.commit.as_str(), kept.files.len(), kept.missing(&target)), (COMMIT, 5, 1_000_010));
+    assert!(offline.cached(&id(), "main", &Chosen::default(), &[]).is_err(), "only a part is there");
     offline.download(&snapshot, &target, &Transfer::new()).await.expect("everything is there");
     assert_eq!(hub.requests().len(), asked);
+}
+
+#[tokio::test]
+async fn what_the_hub_lacks_and_what_rots_in_the_cache_is_known_afterwards() {
+    let hub = FakeHub::start(REPOSITORY, several()).await.expect("a hub");
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = HubCache::new(folder.path());
+    let client = client(&hub.endpoint, options());
+    let chosen = Chosen::new(["*.json", "onnx/model.onnx", "1_Pooling/config.json"]).expect("patterns");
+    let snapshot = client.snapshot(&id(), "main", &chosen).await.expect("a snapshot");
+    let root = client.download(&snapshot, &Target::Cache(cache.clone()), &Transfer::new()).await.expect("downloads");
+    let path = |path| FilePath::new(path).expect("a path");
+    assert!(cache.lacks(&id(), COMMIT, &path("1_Pooling/config.json")) && !cache.lacks(&id(), COMMIT, &path(MODEL)));
+    assert!(folder.path().join("CACHEDIR.TAG").is_file());
+    let judge = || {
+        let verdicts = cache.verify(&id(), COMMIT).expect("read");
+        let verdict = |name: &str| verdicts.iter().find(|(entry, _)| entry.path.as_str() == name).map(|it| it.1);
+        (verdicts.len(), verdict("onnx/model.onnx"), verdict("config.json"), verdict(MODEL))
+    };
+    assert_eq!(judge(), (5, Some(Verdict::Whole), Some(Verdict::Whole), Some(Verdict::Missing)));
+    let real = fs::canonicalize(root.join("onnx/model.onnx")).expect("a blob");
+    fs::write(real, noise(300_000, 5)).expect("written");
+    assert_eq!(judge().1, Some(Verdict::Damaged));
+}
+
+#[tokio::test]
+async fn a_description_has_the_licence_and_the_gate() {
+    let hub = FakeHub::start(REPOSITORY, several()).await.expect("a hub");
+    let found = client(&hub.endpoint, options()).describe(&id(), "main").await.expect("a description");
+    assert_eq!(
+        (found.commit.as_str(), found.licence.as_deref(), found.gated),
+        (COMMIT, Some("apache-2.0"), Gate::Automatic)
+    );
+    assert_eq!(found.library.as_deref(), Some("sentence-transformers"));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -102,6 +102,8 @@ struct Shared {
     by_sha256: HashMap<String, Content>,
     /// In front of the files in a listing, never served.
     listed_first: Mutex<Vec<String>>,
+    /// Whether the listing says that large files are in the newer storage, which is not there.
+    xet: AtomicBool,
     page: usize,
     endpoint: String,
     storage: String,
@@ -133,6 +135,7 @@ impl FakeHub {
             by_sha256: files.values().map(|file| (file.sha256.clone(), file.clone())).collect(),
             files,
             listed_first: Mutex::default(),
+            xet: AtomicBool::new(false),
             page: 2,
             endpoint: endpoint.clone(),
             // Another name for the same machine is another host.
@@ -164,6 +167,10 @@ impl FakeHub {
 
     pub(crate) fn list_first(&self, path: &str) {
         self.shared.listed_first.lock().expect("lock").push(path.to_owned());
+    }
+
+    pub(crate) fn list_xet(&self) {
+        self.shared.xet.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
@@ -222,6 +229,10 @@ impl Shared {
             let Some(content) = self.by_sha256.get(name) else { return Answer::new(404, String::new()) };
             return part(content, request, fault, "ETag: \"of-the-storage\"\r\n".to_owned());
         }
+        if request.path == "/served" {
+            let text = self.served.load(Ordering::SeqCst).to_string();
+            return Answer { body: Body::Text(text), ..Answer::new(200, "Content-Type: text/plain\r\n".to_owned()) };
+        }
         let path = request.path.trim_start_matches('/');
         let (api, path) = path.strip_prefix("api/models/").map_or((false, path), |path| (true, path));
         if path.starts_with("owner/old-name/") {
@@ -250,7 +261,8 @@ impl Shared {
     fn information(&self) -> Answer {
         let names: Vec<_> = self.files.keys().map(|path| format!("{{\"rfilename\":\"{path}\"}}")).collect();
         let text = format!(
-            "{{\"id\":\"{0}\",\"modelId\":\"{0}\",\"sha\":\"{COMMIT}\",\"private\":false,\"tags\":[],\"siblings\":[{1}]}}",
+            "{{\"id\":\"{0}\",\"modelId\":\"{0}\",\"sha\":\"{COMMIT}\",\"private\":false,\"gated\":\"auto\",\"library_name\":\"sentence-transformers\",\
+             \"pipeline_tag\":\"feature-extraction\",\"cardData\":{{\"license\":\"apache-2.0\"}},\"tags\":[\"mteb\"],\"siblings\":[{1}]}}",
             self.repository,
             names.join(",")
         );
@@ -269,7 +281,12 @@ impl Shared {
         lines.extend(self.files.iter().map(|(path, content)| {
             let Content { bytes, sha256, git, large } = content;
             let lfs = format!(",\"lfs\":{{\"oid\":\"{sha256}\",\"size\":{0},\"pointerSize\":134}}", bytes.len());
-            let lfs = if *large { lfs } else { String::new() };
+            let xet = if self.xet.load(Ordering::SeqCst) {
+                format!(",\"xetHash\":\"{}\"", reversed(sha256))
+            } else {
+                String::new()
+            };
+            let lfs = if *large { lfs + &xet } else { String::new() };
             format!("{{\"type\":\"file\",\"path\":\"{path}\",\"size\":{},\"oid\":\"{git}\"{lfs}}}", bytes.len())
         }));
         let cursor = request.query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
@@ -366,6 +383,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// Some name that is not the digest.
+fn reversed(sha256: &str) -> String {
+    sha256.chars().rev().collect()
 }
 
 fn longer(content: &Content, fault: &Fault) -> u64 {

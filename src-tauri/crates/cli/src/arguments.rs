@@ -121,6 +121,9 @@ pub(crate) enum Command {
     /// Convert one checkpoint for an Embedbar program
     #[command(hide = true)]
     Converter,
+    /// Look at a model's files, bring them in or test them for an Embedbar program
+    #[command(hide = true)]
+    Installer,
     /// Measure the engine in this process, for benchmarks
     #[command(hide = true)]
     Probe(Probe),

@@ -77,6 +77,7 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         | Command::Serve(_)
         | Command::Worker { .. }
         | Command::Converter
+        | Command::Installer
         | Command::Probe(_) => unreachable!("the caller carries it out. This is a bug."),
     }
 }

@@ -11,6 +11,7 @@ mod doctor;
 mod env;
 mod errand;
 mod inspect;
+mod installer;
 mod latency;
 mod output;
 mod plan;
@@ -43,6 +44,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         // and to inspect is to read.
         Command::Worker { backend, packed } => worker(backend, packed),
         Command::Converter => converter::run(),
+        Command::Installer => installer::run(),
         Command::Probe(probe) => probe::run(&probe),
         Command::Inspect { path } => inspect::run(&path, arguments.json),
         Command::Env { command } if !matches!(command, Env::Use { .. } | Env::Status | Env::Remote { .. }) => {

@@ -54,6 +54,25 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "embedbar-worker",
         ],
     ),
+    // Names and headers of files; what they mean is for the engine to say.
+    (
+        "embedbar-intake",
+        &[
+            "embedbar-app",
+            "embedbar-catalog",
+            "embedbar-cli",
+            "embedbar-convert",
+            "embedbar-engine",
+            "embedbar-hub",
+            "embedbar-kernels",
+            "embedbar-lifecycle",
+            "embedbar-memory",
+            "embedbar-mil",
+            "embedbar-settings",
+            "embedbar-store",
+            "embedbar-worker",
+        ],
+    ),
     // Both speak to strangers and decide nothing.
     ("embedbar-remote", &["embedbar-settings", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-neighbours", &["embedbar-settings", "embedbar-memory", "embedbar-lifecycle", "embedbar-app"]),

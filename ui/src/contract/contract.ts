@@ -6,6 +6,92 @@
 export type BackendName = "candle_cpu" | "cpu" | "candle_metal" | "core_ml" | "core_ml_interpreted" | "remote";
 
 /**
+ * What a model's self-test found on this machine.
+ */
+export type Card = { 
+/**
+ * When, in seconds since 1970.
+ */
+tested_at: number, 
+/**
+ * The program's version.
+ */
+program: string, 
+/**
+ * Whether all checks passed.
+ */
+passed: boolean, 
+/**
+ * Each check.
+ */
+checks: Array<CardCheck>, 
+/**
+ * What its vectors carry; `None` where it could not be opened.
+ */
+generation: Generation | null, 
+/**
+ * What ran it.
+ */
+backend: BackendName | null, 
+/**
+ * Width of its vectors.
+ */
+dims: number | null, 
+/**
+ * The most tokens it reads of a text, by its files.
+ */
+max_tokens: number | null, 
+/**
+ * The token after which text no longer changed the vector, as measured; never more than a test's longest text.
+ */
+true_window: number | null, 
+/**
+ * How hidden states become a vector: `mean`, `first` or `last`; `None` where a package has it built in.
+ */
+pooling: string | null, 
+/**
+ * What goes in front of a query.
+ */
+query_prompt: string, 
+/**
+ * What goes in front of a document.
+ */
+document_prompt: string, 
+/**
+ * From opening the file to the first vector.
+ */
+load_ms: number | null, 
+/**
+ * A text of about ten tokens, the median of several.
+ */
+short_text_ms: number | null, 
+/**
+ * Tokens a second of texts of about sixty tokens together.
+ */
+tokens_per_second: number | null, 
+/**
+ * The most memory that the test's process held.
+ */
+peak_bytes: number | null, };
+
+/**
+ * One check of a self-test.
+ */
+export type CardCheck = { 
+/**
+ * What was checked, such as `batch equals single`.
+ */
+name: string, 
+/**
+ * Whether it is as it should be.
+ */
+passed: boolean, 
+/**
+ * With the numbers.
+ */
+detail: string, };
+
+/**
  * One thing that a clean-up did.
  */
 export type CleanupItem = { 
@@ -118,6 +204,56 @@ total_bytes: number,
  * What this user can still write.
  */
 available_bytes: number, };
+
+/**
+ * How fast downloads may be.
+ */
+export type DownloadLimit = { 
+/**
+ * Bytes a second over all connections; `None` is no limit.
+ */
+bytes_per_second: number | null, };
+
+/**
+ * What a download would be.
+ */
+export type DownloadOffer = { 
+/**
+ * The hub's address.
+ */
+hub: string, 
+/**
+ * `owner/name`.
+ */
+repository: string, 
+/**
+ * The commit that is fetched, 40 hexadecimal digits.
+ */
+commit: string, 
+/**
+ * Files in all.
+ */
+files: number, 
+/**
+ * Their size.
+ */
+total_bytes: number, 
+/**
+ * What of it has to be fetched; the rest is on this machine.
+ */
+fetch_bytes: number, 
+/**
+ * The folder that they are fetched into.
+ */
+folder: string, 
+/**
+ * The licence that the repository names.
+ */
+licence: string | null, 
+/**
+ * The model of the catalogue that it is.
+ */
+known: string | null, };
 
 /**
  * Texts to embed.
@@ -563,6 +699,131 @@ folders: Array<Folder>,
 skipped: Array<SkippedFile>, };
 
 /**
+ * Names what is to be looked at.
+ */
+export type InspectRequest = { 
+/**
+ * An absolute path, a link to the hub, or a repository there: `owner/name`, with `@revision`, `:Q8_0` or a file's name
+ * behind it. A model of the catalogue by its name is its repository.
+ */
+source: string, };
+
+/**
+ * What a model on this machine is, before anything is installed.
+ */
+export type Inspection = { 
+/**
+ * What kind of files it is.
+ */
+kind: ModelKind, 
+/**
+ * The id that it would get.
+ */
+name: string, 
+/**
+ * Its family as its files name it, such as `bert`.
+ */
+architecture: string | null, 
+/**
+ * Width of its vectors.
+ */
+dims: number | null, 
+/**
+ * The most tokens that its files allow in a text.
+ */
+max_tokens: number | null, 
+/**
+ * Numbers in its matrices.
+ */
+parameters: number | null, 
+/**
+ * What its matrices are stored as, in words, such as `F16` or `Q4_K, Q6_K`.
+ */
+stored_as: string | null, 
+/**
+ * Size of the files that would be taken.
+ */
+bytes: number, 
+/**
+ * The licence that its files name.
+ */
+licence: string | null, 
+/**
+ * What it is expected to take in memory while it runs.
+ */
+needs_bytes: number | null, 
+/**
+ * The model of the catalogue that it is, by name and shapes.
+ */
+known: string | null, 
+/**
+ * What a person should know, a sentence each.
+ */
+notes: Array<string>, };
+
+/**
+ * What an installation would be, before a person says yes to it.
+ */
+export type InstallOffer = { 
+/**
+ * What [`InstallRequest::source`] is to be.
+ */
+source: string, 
+/**
+ * The id that the model gets.
+ */
+name: string, 
+/**
+ * Whether a model of that id is installed, which the new one would replace.
+ */
+replaces: boolean, 
+/**
+ * What the files are, where they are on this machine.
+ */
+inspection: Inspection | null, 
+/**
+ * What has to be fetched, where they are not.
+ */
+download: DownloadOffer | null, 
+/**
+ * Precisions that can be made of it afterwards.
+ */
+ladder: Array<LadderOffer>, 
+/**
+ * Room on the disk of the home.
+ */
+disk_available_bytes: number | null, };
+
+/**
+ * An installation that is wanted.
+ */
+export type InstallRequest = { 
+/**
+ * [`InstallOffer::source`].
+ */
+source: string, 
+/**
+ * What a person has said may be fetched ([`DownloadOffer::fetch_bytes`]); nothing is fetched without it.
+ */
+agreed_bytes: number | null, 
+/**
+ * The commit that a person has seen; another one is refused.
+ */
+commit: string | null, 
+/**
+ * Another id than the offer's.
+ */
+name: string | null, 
+/**
+ * Leave the files where they are and point to them.
+ */
+leave_in_place: boolean, 
+/**
+ * Precisions to make of it afterwards, while the machine is calm.
+ */
+ladder: Array<ConvertPrecision>, };
+
+/**
  * A long piece of work.
  */
 export type Job = { 
@@ -627,7 +888,7 @@ id: number, };
 /**
  * What a job does.
  */
-export type JobKind = "index" | "convert";
+export type JobKind = "index" | "convert" | "install" | "verify";
 
 /**
  * How far a job is.
@@ -642,6 +903,23 @@ failure: Failure, };
  * What a job counts.
  */
 export type JobUnit = "files" | "passages" | "bytes";
+
+/**
+ * A precision that can be made of a model.
+ */
+export type LadderOffer = { 
+/**
+ * The precision.
+ */
+precision: ConvertPrecision, 
+/**
+ * What it takes on the disk.
+ */
+bytes: number | null, 
+/**
+ * Whether it is installed already.
+ */
+installed: boolean, };
 
 /**
  * Who shares this machine with us. Slower to take than a [`MemoryReading`]: for views that are being looked at.
@@ -745,20 +1023,54 @@ worker_page_in_bytes_per_second: number | null,
 simulated: string | null, };
 
 /**
- * Names the model to make active.
+ * Names a model, such as the one to make active.
  */
 export type ModelChoice = { 
 /**
- * An id from [`ModelInfo`], or the path of a model folder or `.gguf` file.
+ * An id from [`ModelInfo`](crate::ModelInfo), or the path of a model folder or `.gguf` file.
  */
 model: string, };
+
+/**
+ * One model with all that is known of it.
+ */
+export type ModelDetails = { 
+/**
+ * As in the list.
+ */
+model: ModelInfo, 
+/**
+ * Where it has come from.
+ */
+origin: ModelOrigin | null, 
+/**
+ * What its self-test found.
+ */
+card: Card | null, 
+/**
+ * How near its vectors are to those of what it was made of, a sentence.
+ */
+certificate: string | null, };
+
+/**
+ * How far a model can be trusted.
+ */
+export type ModelHealth = { "health": "untested" } | { "health": "passed" } | { "health": "quarantined", 
+/**
+ * Why.
+ */
+reason: string, } | { "health": "missing", 
+/**
+ * Which.
+ */
+reason: string, };
 
 /**
  * A model that can be made active.
  */
 export type ModelInfo = { 
 /**
- * The id that [`ModelChoice`] takes.
+ * The id that [`ModelChoice`](crate::ModelChoice) takes.
  */
 id: string, 
 /**
@@ -774,9 +1086,67 @@ bundled: boolean,
  */
 active: boolean, 
 /**
- * Size of its files.
+ * Size of its files, wherever they lie.
  */
-size_bytes: number, };
+size_bytes: number, 
+/**
+ * What of it lies in the home and in nobody else's folder: what removing it gives back.
+ */
+own_bytes: number, 
+/**
+ * What kind of files it is, where that is known.
+ */
+kind: ModelKind | null, 
+/**
+ * Its precision, where that is known without opening it.
+ */
+precision: Precision | null, 
+/**
+ * How far it can be trusted.
+ */
+health: ModelHealth, 
+/**
+ * When it last answered, in seconds since 1970.
+ */
+last_used_at: number | null, };
+
+/**
+ * What kind of files a model is.
+ */
+export type ModelKind = "checkpoint" | "mlx_checkpoint" | "gguf" | "core_ml_package" | "compiled_core_ml";
+
+/**
+ * Where an installed model has come from.
+ */
+export type ModelOrigin = { 
+/**
+ * A path, or `owner/name` on the hub.
+ */
+source: string, 
+/**
+ * The commit, where it is from the hub.
+ */
+commit: string | null, 
+/**
+ * The licence.
+ */
+licence: string | null, 
+/**
+ * What kind of files it is.
+ */
+kind: ModelKind, 
+/**
+ * How its files came into the home.
+ */
+placed: Placing, 
+/**
+ * When, in seconds since 1970.
+ */
+installed_at: number, 
+/**
+ * Its files, by which it can be verified again.
+ */
+files: Array<OriginFile>, };
 
 /**
  * The active model, as the lifecycle sees it.
@@ -830,7 +1200,15 @@ export type Models = {
 /**
  * The bundled one first.
  */
-models: Array<ModelInfo>, };
+models: Array<ModelInfo>, 
+/**
+ * Size of all their files; what several share is counted once.
+ */
+total_bytes: number, 
+/**
+ * The part of it that lies in the home.
+ */
+own_bytes: number, };
 
 /**
  * Something that another program would give back if it were asked.
@@ -945,13 +1323,35 @@ export type OpenRequest = {
 path: string, };
 
 /**
+ * A file of an installed model.
+ */
+export type OriginFile = { 
+/**
+ * Below the model's folder.
+ */
+path: string, 
+/**
+ * In bytes.
+ */
+bytes: number, 
+/**
+ * Its sha256.
+ */
+sha256: string, };
+
+/**
  * Whether bulk work is to be paused.
  */
 export type PauseRequest = { 
 /**
- * True to pause indexing and conversions; queries are answered all the same.
+ * True to pause indexing, conversions and downloads; queries are answered all the same.
  */
 paused: boolean, };
+
+/**
+ * How files came into the home.
+ */
+export type Placing = "cloned" | "copied" | "linked" | "moved";
 
 /**
  * A candidate of a plan.
@@ -1156,6 +1556,57 @@ consent: RemoteConsent,
 agreement: string | null, };
 
 /**
+ * What removing a model came to.
+ */
+export type Removed = { 
+/**
+ * What it gave back on the disk.
+ */
+freed_bytes: number, 
+/**
+ * What was left where it is, a sentence each.
+ */
+kept: Array<string>, };
+
+/**
+ * A person's word for writing the SDK's lines into the followed `.env`.
+ */
+export type SdkKeep = { 
+/**
+ * The model.
+ */
+model: string, 
+/**
+ * [`SdkProposal::changes`], as they were shown: a file that has changed meanwhile is left alone.
+ */
+changes: Array<EnvChange>, };
+
+/**
+ * The lines that the Papr SDK needs to use a model, and where they would be written.
+ */
+export type SdkProposal = { 
+/**
+ * The model.
+ */
+model: string, 
+/**
+ * The followed `.env`; `None` where none is followed.
+ */
+file: string | null, 
+/**
+ * The lines themselves, `NAME=value`, to be copied.
+ */
+lines: Array<string>, 
+/**
+ * What would change in the file; empty where it has them.
+ */
+changes: Array<EnvChange>, 
+/**
+ * Why they cannot be written, or why the SDK cannot use this model.
+ */
+refused: string | null, };
+
+/**
  * A search of the index.
  */
 export type SearchRequest = { 
@@ -1293,6 +1744,32 @@ forward: number,
 total: number, };
 
 /**
+ * A hub's token on its way to the place where it is kept. It is never shown.
+ */
+export type TokenRequest = { 
+/**
+ * The token; `None` forgets the one that is kept.
+ */
+token: string | null, };
+
+/**
+ * Whether the hub gets a token, and whose.
+ */
+export type TokenStatus = { 
+/**
+ * Where the token that would be sent is from, a sentence; `None` where there is none.
+ */
+source: string | null, 
+/**
+ * Whether one is kept by Embedbar, be it sent or not.
+ */
+kept: boolean, 
+/**
+ * Where Embedbar keeps one, a sentence.
+ */
+place: string, };
+
+/**
  * How many tokens a text had and how many were read.
  */
 export type Truncation = { 
@@ -1321,12 +1798,35 @@ export interface Commands {
   open: { params: OpenRequest; reply: Empty };
   /** Starts to convert a checkpoint, or gives the job that is at it already; progress comes with the snapshots. */
   convert: { params: ConvertRequest; reply: Job };
-  /** Asks a job to stop. What was indexed is kept; of a conversion nothing is left. */
+  /** Asks a job to stop. What was indexed is kept; of a conversion nothing is left; a download goes on from there when it is
+ asked for again. */
   cancel: { params: JobId; reply: Empty };
-  /** Pauses or resumes bulk work: indexing and conversions. */
+  /** Pauses or resumes bulk work: indexing, conversions and downloads. */
   pause: { params: PauseRequest; reply: Empty };
-  /** The models that can be made active. */
+  /** The models there are, those that are set aside at the end. */
   models: { params: Empty; reply: Models };
+  /** What a path, a link or a repository of the hub is, and what installing it would take. Nothing is fetched but lists. */
+  inspect: { params: InspectRequest; reply: InstallOffer };
+  /** Starts to install a model, or gives the job that is at it already; progress comes with the snapshots. */
+  install: { params: InstallRequest; reply: Job };
+  /** Limits how fast models are downloaded, from now on. */
+  limit_downloads: { params: DownloadLimit; reply: Empty };
+  /** All that is known of one model. */
+  show_model: { params: ModelChoice; reply: ModelDetails };
+  /** Starts to compare a model with what it was when it came, and to test it again. */
+  verify: { params: ModelChoice; reply: Job };
+  /** Removes a model. Files that are somebody else's stay. */
+  remove: { params: ModelChoice; reply: Removed };
+  /** Shows a model's files in the file manager. */
+  reveal: { params: ModelChoice; reply: Empty };
+  /** The lines with which the Papr SDK uses a model. */
+  sdk_lines: { params: ModelChoice; reply: SdkProposal };
+  /** Writes these lines into the followed `.env`; no other byte of it changes. */
+  keep_sdk_lines: { params: SdkKeep; reply: EnvState };
+  /** Whether the hub gets a token. */
+  token: { params: Empty; reply: TokenStatus };
+  /** Keeps a token for the hub, or forgets it. */
+  set_token: { params: TokenRequest; reply: TokenStatus };
   /** Makes a model active and waits until it answers. */
   activate: { params: ModelChoice; reply: ModelState };
   /** The followed `.env`, if one is followed. */

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use embedbar_contract::{
@@ -16,14 +16,16 @@ use embedbar_memory::Machine;
 use embedbar_planner::PrecisionWish;
 use embedbar_store::{BUNDLED_ID, Home, Library, Model, Ownership};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use crate::agreed::Agreed;
 use crate::conversion;
 use crate::embedder::{BulkEmbedder, OwnRecipe};
 use crate::errand::ChildProgram;
 use crate::following::{self, Following};
 use crate::governing::{Decision, Governing, Order, Wanted, What};
-use crate::jobs::Jobs;
+use crate::hub::Hub;
+use crate::jobs::{Ended, Jobs, Workshop};
 use crate::neighbours::Others;
 use crate::observer::{Gauge, observe, worker_pid};
 use crate::owner;
@@ -70,6 +72,12 @@ pub struct App {
     pub(crate) recipe: OwnRecipe,
     pub(crate) remote: RemoteEndpoint,
     pub(crate) others: Others,
+    pub(crate) hub: Arc<Hub>,
+    /// The program that looks into files.
+    pub(crate) installer: ChildProgram,
+    /// Installations that go on at the next start.
+    pub(crate) agreed: Agreed,
+    stopping: AtomicBool,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) changed: Arc<Notify>,
@@ -110,6 +118,7 @@ impl App {
         let (environment, recipe) = (Environment::default(), OwnRecipe::default());
         let remote = RemoteEndpoint::open(&home)?;
         let others = Others::new(&home);
+        let hub = Arc::new(Hub::new(&home));
         let followed = match &options.model {
             None if options.stay => {
                 following.model_at_start(&library, &gauge.read(None), &governing, (&environment, &recipe), &remote)
@@ -135,12 +144,26 @@ impl App {
         };
         let program = worker_program(options.worker)?;
         let converter = ChildProgram::new(program.clone(), "converter");
+        let installer = ChildProgram::new(program.clone(), "installer");
+        let (ended, endings) = mpsc::unbounded_channel();
+        let workshop = Workshop {
+            installer: installer.clone(),
+            library: library.clone(),
+            hub: hub.clone(),
+            scratch: home.scratch(),
+            packed: home.packed(),
+            ended,
+        };
         let arguments = worker_arguments(&home, options.worker_arguments);
         let worker = WorkerProgram { program, arguments, environment: environment.clone() };
         let lifecycle = Lifecycle::start(Arc::new(worker), target(&model), embedbar_lifecycle::Options::default());
-        let (file, models) = (home.index(), home.models());
+        let (file, models, scratch) = (home.index(), home.models(), home.scratch());
+        let swept = library.clone();
         let opening = tokio::task::spawn_blocking(move || {
             conversion::sweep(&models);
+            swept.sweep();
+            // Nothing in it outlives its program.
+            let _ = std::fs::remove_dir_all(scratch);
             Index::open(&file)
         });
         let index =
@@ -152,7 +175,11 @@ impl App {
         let told = governing.clone();
         let converted = Arc::new(move |bytes_per_second| told.converted(bytes_per_second));
         let app = Arc::new(Self {
-            jobs: Jobs::start(index.clone(), embedder, converter, changed.clone(), converted)?,
+            jobs: Jobs::start(index.clone(), embedder, converter, changed.clone(), converted, workshop)?,
+            hub,
+            installer,
+            agreed: Agreed::open(home.installing()),
+            stopping: AtomicBool::new(false),
             governing,
             environment,
             recipe,
@@ -173,6 +200,7 @@ impl App {
             home,
         });
         tokio::spawn(observe(Arc::downgrade(&app), changed, app.lifecycle.state(), sender));
+        tokio::spawn(go_on_from_installations(Arc::downgrade(&app), endings));
         owner::listen(&app)?;
         tracing::info!(home = %app.home.root().display(), version = env!("CARGO_PKG_VERSION"), "Embedbar owns its home");
         if options.stay {
@@ -196,6 +224,18 @@ impl App {
             for folder in app.index.folders()? {
                 app.jobs.index(PathBuf::from(folder.path))?;
             }
+            let weak = Arc::downgrade(&app);
+            tokio::spawn(async move {
+                let Some(app) = weak.upgrade() else { return };
+                for request in app.agreed.all() {
+                    let source = request.source.clone();
+                    match app.begin_install(request.clone()).await {
+                        Ok(_) => tracing::info!(source, "goes on being installed"),
+                        // The network may be back at the next start.
+                        Err(failure) => tracing::warn!(source, %failure, "cannot go on being installed"),
+                    }
+                }
+            });
         }
         Ok(app)
     }
@@ -293,6 +333,7 @@ impl App {
 
     /// Cancels jobs, ends the converter and the worker, and takes the socket away.
     pub async fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         tokio::join!(self.jobs.stop(), self.lifecycle.stop());
         if let Ok(socket) = self.home.owner_socket() {
             let _ = std::fs::remove_file(socket); // the next owner would do it
@@ -325,6 +366,17 @@ impl App {
             governor: self.governing.status(&model),
             model,
             remote: self.remote.status(),
+        }
+    }
+}
+
+/// Looks after what installations have come to, for as long as the application is there.
+async fn go_on_from_installations(app: Weak<App>, mut endings: mpsc::UnboundedReceiver<Ended>) {
+    while let Some(ended) = endings.recv().await {
+        let Some(app) = app.upgrade() else { return };
+        // What ends because the program does goes on at the next start.
+        if !app.stopping.load(Ordering::Relaxed) || ended.installed.is_some() {
+            app.installed(ended).await;
         }
     }
 }

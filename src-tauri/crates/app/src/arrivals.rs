@@ -113,7 +113,13 @@ impl Download {
 }
 
 /// The parts of an offer that the library knows.
-pub(crate) fn offer(library: &Library, source: String, name: String, kind: ModelKind, known: Option<&str>) -> InstallOffer {
+pub(crate) fn offer(
+    library: &Library,
+    source: String,
+    name: String,
+    kind: ModelKind,
+    known: Option<&str>,
+) -> InstallOffer {
     let installed: Vec<String> = library.models().into_iter().map(|model| model.id).collect();
     let is_there = |id: &str| installed.iter().any(|other| other == id);
     let entry = known.and_then(|known| Catalogue::builtin().find(known));
@@ -121,9 +127,8 @@ pub(crate) fn offer(library: &Library, source: String, name: String, kind: Model
     let steps = [ConvertPrecision::Int8, ConvertPrecision::FourBit];
     let ladder = steps.into_iter().filter(|_| can_be_made).map(|precision| LadderOffer {
         precision,
-        bytes: entry.map(|entry| {
-            entry.architecture.weights_bytes(embedbar_catalog::Storage::Gguf, Precision::from(precision))
-        }),
+        bytes: entry
+            .map(|entry| entry.architecture.weights_bytes(embedbar_catalog::Storage::Gguf, Precision::from(precision))),
         installed: is_there(&format!("{name}-{}", Precision::from(precision).word())),
     });
     InstallOffer {
@@ -142,7 +147,11 @@ pub(crate) fn checked_name(name: &str) -> Result<String, Failure> {
     if is_model_id(name) && name != embedbar_store::BUNDLED_ID {
         return Ok(name.to_owned());
     }
-    let why = if name == embedbar_store::BUNDLED_ID { "is the model that comes with Embedbar" } else { "cannot be a model's name" };
+    let why = if name == embedbar_store::BUNDLED_ID {
+        "is the model that comes with Embedbar"
+    } else {
+        "cannot be a model's name"
+    };
     Err(Failure::new(FailureCode::InvalidRequest, format!("`{name}` {why}"))
         .hint("Give it another name: letters, digits, dots, dashes and underscores."))
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use embedbar_catalog::Catalogue;
 use embedbar_contract::{
-    CleanupReceipt, CleanupRequest, Commands, ConvertRequest, EmbedRequest, Embedding, Embeddings, Empty, EnvApproval,
-    EnvChoice, EnvKeep, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation, IndexRequest, Job, JobId,
-    MachineOverview, MemoryHistory, MemoryReading, ModelChoice, ModelInfo, ModelState, Models, OfferChoice,
-    OfferReceipt, Offers, OpenRequest, PauseRequest, Precision, PromptKind, QueryKind, RemoteAnswer, SearchRequest,
-    SearchResults, Snapshot,
+    CleanupReceipt, CleanupRequest, Commands, ConvertRequest, DownloadLimit, EmbedRequest, Embedding, Embeddings,
+    Empty, EnvApproval, EnvChoice, EnvKeep, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation,
+    IndexRequest, InspectRequest, InstallOffer, InstallRequest, Job, JobId, MachineOverview, MemoryHistory,
+    MemoryReading, ModelChoice, ModelDetails, ModelState, Models, OfferChoice, OfferReceipt, Offers, OpenRequest,
+    PauseRequest, Precision, PromptKind, QueryKind, RemoteAnswer, Removed, SdkKeep, SdkProposal, SearchRequest,
+    SearchResults, Snapshot, TokenRequest, TokenStatus,
 };
 use embedbar_documents::QueryVector;
 use embedbar_lifecycle::{Answer, Lane};
@@ -155,9 +156,9 @@ impl Commands for App {
     }
 
     async fn convert(&self, request: ConvertRequest) -> Result<Job, Failure> {
-        let models = self.home.models();
+        let (models, written) = (self.home.models(), self.following.written());
         let room = request.make_room.clone();
-        let conversion = blocking(move || Conversion::check(&request, &models)).await??;
+        let conversion = blocking(move || Conversion::check(&request, &models, &written)).await??;
         let Some(ids) = room else { return self.jobs.convert(conversion) };
         // Stop, clean up, convert, start again: the list of what was stopped is on the disk before anything stops.
         neighbours::accept(self, &OfferChoice { ids }).await?;
@@ -180,22 +181,60 @@ impl Commands for App {
     }
 
     async fn models(&self, _: Empty) -> Result<Models, Failure> {
-        let chosen = self.active_model();
-        let mut models = self.library.models();
-        if !models.contains(&chosen) {
-            models.push(chosen.clone());
-        }
-        let models = models
-            .into_iter()
-            .map(|model| ModelInfo {
-                active: model == chosen,
-                path: model.path.display().to_string(),
-                bundled: model.bundled,
-                size_bytes: model.size_bytes(),
-                id: model.id,
-            })
-            .collect();
-        Ok(Models { models })
+        self.list_models().await
+    }
+
+    async fn inspect(&self, request: InspectRequest) -> Result<InstallOffer, Failure> {
+        self.offer_install(&request.source).await
+    }
+
+    async fn install(&self, request: InstallRequest) -> Result<Job, Failure> {
+        self.begin_install(request).await
+    }
+
+    async fn limit_downloads(&self, limit: DownloadLimit) -> Result<Empty, Failure> {
+        self.hub.limit(limit);
+        Ok(Empty {})
+    }
+
+    async fn show_model(&self, choice: ModelChoice) -> Result<ModelDetails, Failure> {
+        self.model_details(&choice.model).await
+    }
+
+    async fn verify(&self, choice: ModelChoice) -> Result<Job, Failure> {
+        self.begin_verify(&choice.model).await
+    }
+
+    async fn remove(&self, choice: ModelChoice) -> Result<Removed, Failure> {
+        self.remove_model(&choice.model).await
+    }
+
+    async fn reveal(&self, choice: ModelChoice) -> Result<Empty, Failure> {
+        self.reveal_model(&choice.model).await?;
+        Ok(Empty {})
+    }
+
+    async fn sdk_lines(&self, choice: ModelChoice) -> Result<SdkProposal, Failure> {
+        self.sdk_proposal(&choice.model)
+    }
+
+    async fn keep_sdk_lines(&self, keep: SdkKeep) -> Result<EnvState, Failure> {
+        self.write_sdk_lines(&keep).await?;
+        self.env(Empty {}).await
+    }
+
+    async fn token(&self, _: Empty) -> Result<TokenStatus, Failure> {
+        let (hub, written) = (self.hub.clone(), self.following.written());
+        blocking(move || hub.token_status(&written)).await?
+    }
+
+    async fn set_token(&self, request: TokenRequest) -> Result<TokenStatus, Failure> {
+        let (hub, written) = (self.hub.clone(), self.following.written());
+        blocking(move || {
+            hub.set_token(request.token.as_deref())?;
+            hub.token_status(&written)
+        })
+        .await?
     }
 
     async fn activate(&self, choice: ModelChoice) -> Result<ModelState, Failure> {
@@ -418,6 +457,6 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 /// Runs what blocks on a thread where it may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Failure::internal(format!("a command panicked: {error}")))
 }

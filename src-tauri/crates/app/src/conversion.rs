@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use embedbar_contract::{
     ConvertFormat, ConvertPrecision, ConvertRequest, ConvertSystem, Failure, FailureCode, Precision, RecipeName,
 };
+use embedbar_settings::Written;
+use embedbar_store::is_model_id;
 use embedbar_wire::converter::Order;
 
 /// A conversion that can be tried.
@@ -27,8 +29,9 @@ pub(crate) struct Conversion {
 
 impl Conversion {
     /// Checks a request; `models` is the folder of the home's models. It looks at the disk.
-    pub(crate) fn check(request: &ConvertRequest, models: &Path) -> Result<Self, Failure> {
-        let source = source(&request.source)?;
+    /// `written` is what the followed `.env` says, by which the hub's cache is found.
+    pub(crate) fn check(request: &ConvertRequest, models: &Path, written: &Written) -> Result<Self, Failure> {
+        let source = source(&request.source, models, written)?;
         let name = source_name(&request.source)?;
         let (precision, format) = (request.precision, request.format);
         let title = format!("{name} to {} {}", Precision::from(precision), format_name(format));
@@ -79,16 +82,22 @@ pub(crate) fn sweep(models: &Path) {
         // A link leads to a folder that is not ours.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             embedbar_convert::sweep(&entry.path());
-            // One that is empty now was made for the model that never came.
-            let _ = fs::remove_dir(entry.path());
+            // One that is empty now was made for the model that never came; a hidden one is being filled.
+            if !entry.file_name().to_string_lossy().starts_with('.') {
+                let _ = fs::remove_dir(entry.path());
+            }
         }
     }
 }
 
-/// The checkpoint's folder.
-fn source(named: &str) -> Result<PathBuf, Failure> {
-    if embedbar_store::is_id(named) {
-        return Ok(embedbar_store::downloaded(named)?);
+/// The checkpoint's folder: an installed model's, one in the hub's cache, or a path.
+fn source(named: &str, models: &Path, written: &Written) -> Result<PathBuf, Failure> {
+    let installed = models.join(named);
+    if is_model_id(named) && installed.join("config.json").is_file() {
+        return Ok(installed);
+    }
+    if !named.starts_with('/') && named.contains('/') {
+        return crate::hub::downloaded(named, written);
     }
     let folder = crate::commands::existing(named)?;
     if folder.join("config.json").is_file() {
@@ -103,6 +112,8 @@ fn source(named: &str) -> Result<PathBuf, Failure> {
 /// What the source is called, fit for a file name of a model that is listed.
 fn source_name(named: &str) -> Result<&str, Failure> {
     let name = named.trim_end_matches('/').rsplit('/').next().unwrap_or_default().trim_start_matches('.');
+    // A model that is called after its precision is made into one that is called after another.
+    let name = ["-fp32", "-fp16"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
     if name.is_empty() {
         return Err(Failure::new(FailureCode::InvalidRequest, format!("`{named}` has no name to call a model by"))
             .hint("Say where the converted model is to be."));
@@ -176,7 +187,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let source = checkpoint(folder.path());
         let models = folder.path().join("models");
-        let check = |format| Conversion::check(&request(&source, format), &models).expect("it can be tried");
+        let check = |format| {
+            Conversion::check(&request(&source, format), &models, &Written::default()).expect("it can be tried")
+        };
         let gguf = check(ConvertFormat::Gguf);
         assert_eq!(gguf.target, models.join("My-Model-int8/My-Model-int8.gguf"));
         assert_eq!(gguf.title, "My-Model to INT8 GGUF");
@@ -194,7 +207,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let source = checkpoint(folder.path());
         let refused = |request: &ConvertRequest| {
-            let failure = Conversion::check(request, folder.path()).expect_err("it is refused");
+            let failure = Conversion::check(request, folder.path(), &Written::default()).expect_err("it is refused");
             assert!(failure.hint.is_some(), "{failure}");
             failure
         };
@@ -215,7 +228,8 @@ mod tests {
             assert_eq!(refused(&with(source, target)).code, code, "{source} {target:?}");
         }
         let target = folder.path().join("x.gguf").display().to_string();
-        let conversion = Conversion::check(&with(good, Some(&target)), folder.path()).expect("it can be tried");
+        let conversion =
+            Conversion::check(&with(good, Some(&target)), folder.path(), &Written::default()).expect("it can be tried");
         assert_eq!((conversion.target.display().to_string(), conversion.own_folder), (target, None));
     }
 

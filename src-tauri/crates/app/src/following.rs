@@ -16,7 +16,7 @@ use embedbar_lifecycle::{Environment, Target};
 use embedbar_planner::{KeepAlive, PrecisionWish, Purpose, Wishes};
 use embedbar_settings::{
     BackendWish, Disk, EnvFile, Fallback, FileEvent, Followed, IdleWish, LastGood, ModelWish, Offered, Origin,
-    Patience, Settings, Severity, Trust, Verdict, Watch, Wish, Written, apply, lint,
+    Patience, Settings, Severity, Trust, Verdict, Watch, Wish, Written, apply, lint, variables,
 };
 use embedbar_store::{Home, Library, Model};
 use tokio::sync::mpsc;
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use crate::app::App;
 use crate::embedder::OwnRecipe;
 use crate::governing::{Decision, Governing, Wanted};
-use crate::keeping::Choice;
+use crate::keeping::{Choice, Kept};
 use crate::remote::RemoteEndpoint;
 
 /// The file, the stores and the last state.
@@ -231,6 +231,34 @@ impl Following {
         let file = EnvFile::read(path)?;
         let refused = |why: String| Failure::new(FailureCode::InvalidRequest, why).hint("Edit the file yourself.");
         let kept = choice.kept(&file).map_err(refused)?;
+        self.write(&file, kept, seen)
+    }
+
+    /// The followed file; `None` where none is followed.
+    pub(crate) fn file(&self) -> Option<EnvFile> {
+        let path = self.lock().followed.path().map(Path::to_owned)?;
+        EnvFile::read(path).ok()
+    }
+
+    /// What the file says, where it is approved; paths as they are from any folder.
+    pub(crate) fn written(&self) -> Written {
+        let inner = self.lock();
+        let folder = inner.file.as_ref().map(|file| file.folder().to_owned()).unwrap_or_default();
+        Written::from_pairs(inner.good.written().iter().map(|(name, entry)| {
+            let is_path = variables::find(name).is_some_and(|variable| variable.kind == variables::Kind::Path);
+            let relative = is_path && entry.text.starts_with(|first: char| first == '.' || first.is_alphanumeric());
+            let text = if relative { folder.join(&entry.text).display().to_string() } else { entry.text.clone() };
+            (name, text)
+        }))
+    }
+
+    /// Writes lines that a person has seen; the settings are those that have become other ones.
+    pub(crate) fn write(
+        &self,
+        file: &EnvFile,
+        kept: Kept,
+        seen: &[EnvChange],
+    ) -> Result<Option<Box<Settings>>, Failure> {
         if !kept.is(seen) {
             return Err(Failure::new(
                 FailureCode::InvalidRequest,
@@ -239,7 +267,7 @@ impl Following {
             .hint("Look at them again."));
         }
         let written = file.write(&kept.bytes, None)?;
-        tracing::info!(file = %written.path().display(), model = choice.id, "the choice was written into the followed file");
+        tracing::info!(file = %written.path().display(), variables = ?kept.variables, "lines were written into the followed file");
         let mut inner = self.lock();
         // The lines were seen, so their variables are approved.
         inner.trust.approve(written.path(), kept.variables)?;

@@ -4,7 +4,7 @@
 //! reported back. Nothing that it does is written into the settings. What is not here: the rules (`embedbar-planner`), loading
 //! and ending workers (`embedbar-lifecycle`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -288,6 +288,11 @@ impl Governing {
         self.lock().ended.push(Ended { tokens: tokens as u64, forward, keep_alive });
     }
 
+    /// When each model answered last, in seconds since 1970, by its id.
+    pub(crate) fn last_used(&self) -> BTreeMap<String, u64> {
+        self.lock().remembered.last_used()
+    }
+
     /// A conversion read and wrote so fast.
     pub(crate) fn converted(&self, bytes_per_second: f64) {
         self.lock().remembered.converted(bytes_per_second);
@@ -521,7 +526,10 @@ impl Inner {
     /// Queries for the governor, which is also told of who is using the model.
     fn queries(&mut self, at: Duration, seen: &Seen) -> Vec<QuerySeen> {
         let ended = std::mem::take(&mut self.ended);
-        let Some(Loaded { candidate, .. }) = self.loaded.clone() else { return Vec::new() };
+        let Some(Loaded { id, candidate, .. }) = self.loaded.clone() else { return Vec::new() };
+        if !ended.is_empty() {
+            self.remembered.used(SystemTime::now(), &id);
+        }
         if seen.busy {
             self.governor.began(at, &candidate);
             self.governor.ended(at, &candidate, None);

@@ -4,10 +4,13 @@
 //! What is not here: the protocol (`embedbar-hub`), and what is downloaded when ([`crate::jobs`]).
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use embedbar_contract::{DownloadLimit, Failure, FailureCode, TokenStatus};
-use embedbar_hub::{HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Target, Token, TokenPlace, Transfer};
+use embedbar_hub::{
+    HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Target, Token, TokenPlace, Transfer,
+};
 use embedbar_secrets::Secrets;
 use embedbar_settings::Written;
 use embedbar_store::Home;
@@ -113,8 +116,11 @@ impl Hub {
     pub(crate) fn set_token(&self, token: Option<&str>) -> Result<(), Failure> {
         let Some(token) = token else { return Ok(self.secrets.remove(TOKEN)?) };
         if Token::new(token).is_none() {
-            return Err(Failure::new(FailureCode::InvalidRequest, "that is no token: it holds characters that none has")
-                .hint("Copy it again from the settings page of the hub; it begins with `hf_`."));
+            return Err(Failure::new(
+                FailureCode::InvalidRequest,
+                "that is no token: it holds characters that none has",
+            )
+            .hint("Copy it again from the settings page of the hub; it begins with `hf_`."));
         }
         Ok(self.secrets.set(TOKEN, token.trim())?)
     }
@@ -122,6 +128,30 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().expect("nobody panics while they hold the transfers. This is a bug.")
     }
+}
+
+/// The folder of a model's main revision in the hub's shared cache, by its id.
+pub(crate) fn downloaded(id: &str, written: &Written) -> Result<PathBuf, Failure> {
+    let repository: RepositoryId = id.parse().map_err(told)?;
+    let cache = HubCache::new(&settings(written)?.cache);
+    let commit = cache.commit(&repository, "main").map_err(told)?;
+    let folder = commit.map(|commit| cache.snapshot(&repository, &commit));
+    folder.filter(|folder| folder.join("config.json").is_file()).ok_or_else(|| {
+        let message = format!("`{id}` has not been downloaded: it is not in `{}`", cache.root().display());
+        Failure::new(FailureCode::NotFound, message)
+            .hint(format!("Download it with `embedbar install {id}`, or give the folder of the checkpoint."))
+    })
+}
+
+/// The folder of a model that the hub's shared cache holds, by its id and what the environment says.
+pub fn in_cache(id: &str) -> Result<PathBuf, Failure> {
+    downloaded(id, &Written::default())
+}
+
+/// A name for a folder that nobody else has.
+pub(crate) fn nonce() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// What the hub's variables say: in the followed file, else in the environment.
@@ -173,7 +203,11 @@ mod tests {
     fn advice_is_set_apart() {
         let failure = told(HubError::RepositoryNotFound { repository: "a/b".into() });
         assert_eq!(failure.code, FailureCode::NotFound);
-        assert!(!failure.message.contains(';') && failure.hint.is_some_and(|hint| hint.ends_with('.')), "{}", failure.message);
+        assert!(
+            !failure.message.contains(';') && failure.hint.is_some_and(|hint| hint.ends_with('.')),
+            "{}",
+            failure.message
+        );
     }
 
     #[test]

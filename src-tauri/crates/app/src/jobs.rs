@@ -1,4 +1,5 @@
-//! Long work, apart from the queries: indexing on a thread of its own, conversions in a process of their own, each one at a time.
+//! Long work, apart from the queries: indexing on a thread of its own, conversions and installations in processes of their own,
+//! each one at a time.
 //!
 //! A job is known from the moment it is asked for; it can be cancelled at any time, paused with all bulk work, and is shown for
 //! a while after it has ended. Jobs do not survive the process: what was indexed is kept by the index, and the next start goes
@@ -7,12 +8,14 @@
 //! ```text
 //! commands, observer ─► board (what each is to do, what is told of it)
 //!                         ├─► indexing ────► documents
-//!                         └─► conversions ─► converter process
+//!                         ├─► conversions ─► converter process
+//!                         └─► installs ────► hub, installer process
 //! ```
 
 mod board;
 mod conversions;
 mod indexing;
+mod installs;
 mod pace;
 mod wish;
 
@@ -26,6 +29,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::board::{Added, Board};
+pub(crate) use self::installs::{Ended, Files, Install, Verify, Work, Workshop};
 #[cfg(test)]
 pub(crate) use self::wish::Reason;
 pub(crate) use self::wish::{Squeeze, Wish};
@@ -44,10 +48,11 @@ pub(crate) struct Jobs {
     board: Board,
     indexing: mpsc::Sender<indexing::Turn>,
     conversions: UnboundedSender<conversions::Turn>,
+    installs: UnboundedSender<installs::Turn>,
 }
 
 impl Jobs {
-    /// Starts the thread that indexes and the task that converts. `changed` is told whenever a job moves; thread and task end
+    /// Starts the thread that indexes and the tasks that convert and install. `changed` is told whenever a job moves; thread and task end
     /// with the last handle on their queues. Must be called on a tokio runtime.
     pub(crate) fn start(
         index: Index,
@@ -55,11 +60,13 @@ impl Jobs {
         converter: ChildProgram,
         changed: Arc<Notify>,
         converted: Converted,
+        workshop: Workshop,
     ) -> Result<Self, Failure> {
         let board = Board::new(changed);
         let indexing = indexing::start(board.clone(), index, embedder)?;
         let conversions = conversions::start(board.clone(), converter, converted);
-        Ok(Self { board, indexing, conversions })
+        let installs = installs::start(board.clone(), workshop);
+        Ok(Self { board, indexing, conversions, installs })
     }
 
     /// Queues the indexing of `path`; a job for the same path that has not ended is returned instead of a second one.
@@ -88,14 +95,31 @@ impl Jobs {
         }
     }
 
+    /// Queues an installation or a test; the same one that has not ended is returned instead of a second one.
+    pub(crate) fn install(&self, work: Work) -> Result<Job, Failure> {
+        let added = match &work {
+            Work::Install(install) => self.board.add_install(&install.name, Some(&install.source))?,
+            Work::Verify(verify) => self.board.add_install(&verify.model.id, None)?,
+        };
+        match added {
+            Added::Known(job) => Ok(job),
+            Added::New(job, wishes) => {
+                self.installs
+                    .send(installs::Turn { id: job.id, work, wishes })
+                    .map_err(|_| Failure::internal("the task that installs has ended; restart Embedbar"))?;
+                Ok(job)
+            }
+        }
+    }
+
     pub(crate) fn cancel(&self, id: JobId) -> Result<(), Failure> {
         self.board.cancel(id)
     }
 
-    /// Cancels all of them and waits until no converter is left, which takes a few seconds at most.
+    /// Cancels all of them and waits until no child is left, which takes a few seconds at most.
     pub(crate) async fn stop(&self) {
         self.board.cancel_all();
-        while self.board.has_open(JobKind::Convert) {
+        while [JobKind::Convert, JobKind::Install, JobKind::Verify].iter().any(|kind| self.board.has_open(*kind)) {
             tokio::time::sleep(POLL).await;
         }
     }
@@ -104,7 +128,7 @@ impl Jobs {
         self.board.set_paused(paused);
     }
 
-    /// Has conversions wait while memory is short.
+    /// Has what takes memory wait while it is short.
     pub(crate) fn set_memory_is_short(&self, short: bool) {
         self.board.set_memory_is_short(short);
     }

@@ -1,4 +1,5 @@
-//! What a followed `.env` would have to say so that a model which was chosen elsewhere stays the active one.
+//! What a followed `.env` would have to say so that a model which was chosen elsewhere stays the active one, or so that the Papr
+//! SDK uses it.
 //!
 //! It makes the new text and the lines that a person sees before it is written; writing is for [`crate::following`].
 
@@ -51,34 +52,19 @@ impl Choice {
 
     /// The file with the choice in it, or a sentence why that cannot be.
     pub(crate) fn kept(&self, file: &EnvFile) -> Result<Kept, String> {
-        let before = file.document();
-        let mut after = before.clone();
-        let mut variables = Vec::new();
-        let mut write = |after: &mut Document, name: &'static str, value: &str| {
-            let bytes = set(after, name, value).and_then(|edits| apply(after.bytes(), &edits))?;
-            *after = Document::parse(bytes);
-            variables.push(name);
-            Ok::<(), SettingsError>(())
-        };
         let settings = Settings::of_file(file);
         let elsewhere = matches!(settings.backend.value, BackendWish::Remote(_) | BackendWish::SdkServer);
-        let edited = write(&mut after, "EMBEDBAR_MODEL", &self.model)
-            .and_then(|()| match self.precision {
-                Some(precision) => write(&mut after, "EMBEDBAR_PRECISION", precision.word()),
-                None => Ok(()),
-            })
-            .and_then(|()| if elsewhere { write(&mut after, "EMBEDBAR_BACKEND", "auto") } else { Ok(()) });
-        edited.map_err(|error| error.to_string())?;
-        if !self.is_meant_by(&Settings::of_document(&after, file.folder())) {
+        let mut lines = vec![("EMBEDBAR_MODEL", self.model.as_str())];
+        lines.extend(self.precision.map(|precision| ("EMBEDBAR_PRECISION", precision.word())));
+        lines.extend(elsewhere.then_some(("EMBEDBAR_BACKEND", "auto")));
+        let kept = Kept::of(file, &lines).map_err(|error| error.to_string())?;
+        if !self.is_meant_by(&Settings::of_document(&Document::parse(kept.bytes.clone()), file.folder())) {
             return Err(format!(
                 "`EMBEDBAR_MODEL={}` would not make it the active model: other variables in the file say otherwise",
                 self.model
             ));
         }
-        let changes = changed_lines(before, &after).into_iter();
-        let changes =
-            changes.map(|line| EnvChange { number: line.number, before: line.before, after: line.after }).collect();
-        Ok(Kept { bytes: after.bytes().to_vec(), variables, changes })
+        Ok(kept)
     }
 
     /// Whether the settings ask for this model in this precision and have it run here.
@@ -91,6 +77,25 @@ impl Choice {
 }
 
 impl Kept {
+    /// The file with these lines in it.
+    pub(crate) fn of(file: &EnvFile, lines: &[(&'static str, &str)]) -> Result<Self, SettingsError> {
+        let before = file.document();
+        let mut after = before.clone();
+        for (name, value) in lines {
+            let bytes = set(&after, name, value).and_then(|edits| apply(after.bytes(), &edits))?;
+            after = Document::parse(bytes);
+        }
+        let changes = changed_lines(before, &after).into_iter();
+        let changes = changes.map(|line| EnvChange { number: line.number, before: line.before, after: line.after });
+        let variables = lines.iter().map(|(name, _)| *name).collect();
+        Ok(Self { bytes: after.bytes().to_vec(), variables, changes: changes.collect() })
+    }
+
+    /// The lines that would change.
+    pub(crate) fn changes(&self) -> &[EnvChange] {
+        &self.changes
+    }
+
     /// Whether these are the lines that a person said yes to.
     pub(crate) fn is(&self, seen: &[EnvChange]) -> bool {
         self.changes == seen

@@ -7,14 +7,17 @@
 //! ```text
 //! commands ─► App ─┬─► lifecycle ──► worker process
 //!                  ├─► jobs ─┬─────► documents (index, on a thread of its own) ──► lifecycle, bulk lane
-//!                  │         └─────► converter process
+//!                  │         ├─────► converter process
+//!                  │         └─────► hub, installer process ──► library
 //!                  ├─► documents ──► search
 //!                  └─► observer ─┬─► memory readings, snapshots (at most 10 a second)
 //!                                └─► governing ──► planner ──► lifecycle
 //! ```
 
 mod access;
+mod agreed;
 mod app;
+mod arrivals;
 mod cleanup;
 mod commands;
 mod compiled;
@@ -23,6 +26,7 @@ mod embedder;
 mod errand;
 mod following;
 mod governing;
+mod hub;
 mod installed;
 mod jobs;
 mod keeping;
@@ -34,12 +38,15 @@ mod private;
 mod queries;
 mod remembered;
 mod remote;
+mod shelf;
 mod simulation;
 mod swap;
 
 pub use access::Access;
 pub use app::{App, Options};
+pub use arrivals::catalogue_name;
 pub use governing::history;
+pub use hub::in_cache;
 pub use installed::{Installed, installed};
 pub use logging::{Logging, log_to_files, log_to_standard_error};
 pub use private::embed_with;

@@ -3,7 +3,7 @@
 //!
 //! A damaged or newer file is no reason not to start: it is left alone, and nothing is remembered until it is gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,9 @@ const VERSION: u64 = 1;
 
 /// Between two samples of what the others use.
 const SAMPLE_EVERY: Duration = Duration::from_mins(5);
+
+/// Between two notes that a model is in use.
+const USED_EVERY: Duration = Duration::from_mins(10);
 
 /// How long a sample counts.
 const SAMPLES_FOR: Duration = Duration::from_hours(7 * 24);
@@ -37,6 +40,9 @@ struct Content {
     measured: Vec<Record>,
     use_samples: VecDeque<Sample>,
     conversion_bytes_per_second: Option<f64>,
+    /// When each model answered last, in seconds since 1970, by its id.
+    #[serde(default)]
+    used: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -115,6 +121,21 @@ impl Remembered {
     pub(crate) fn converted(&mut self, bytes_per_second: f64) {
         self.content.conversion_bytes_per_second = Some(bytes_per_second);
         self.write();
+    }
+
+    /// A model has answered. Most calls change nothing.
+    pub(crate) fn used(&mut self, now: SystemTime, id: &str) {
+        let Ok(now) = now.duration_since(UNIX_EPOCH) else { return };
+        let before = self.content.used.get(id).copied().unwrap_or(0);
+        if now.as_secs().abs_diff(before) >= USED_EVERY.as_secs() {
+            self.content.used.insert(id.to_owned(), now.as_secs());
+            self.write();
+        }
+    }
+
+    /// When each model answered last, in seconds since 1970, by its id.
+    pub(crate) fn last_used(&self) -> BTreeMap<String, u64> {
+        self.content.used.clone()
     }
 
     /// Everything but the worker uses so much now. Most calls change nothing.
@@ -219,6 +240,16 @@ mod tests {
         // A week later all of that is gone.
         one.others_use(after(7 * 24 * 60 + 200), 1);
         assert_eq!(one.history().usual_use, None);
+    }
+
+    #[test]
+    fn when_a_model_answered_last_is_known_to_ten_minutes() {
+        let mut one = Remembered::nothing();
+        for minute in [0, 9, 10, 15] {
+            one.used(after(minute), "m");
+        }
+        let seconds = after(10).duration_since(UNIX_EPOCH).expect("it is later").as_secs();
+        assert_eq!(one.last_used(), BTreeMap::from([("m".to_owned(), seconds)]));
     }
 
     #[test]

@@ -45,8 +45,53 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
         limit: u16,
     },
-    /// List the models there are
+    /// List the models there are, with what they take on the disk
     Models,
+    /// Show all that is known of a model: its files, where it came from, its self-test, its certificate
+    Show {
+        /// An id from `embedbar models`
+        model: String,
+    },
+    /// Install a model: a file, a folder, an archive, a link to the hub, or a repository there
+    Install(Install),
+    /// Compare an installed model with what it was when it came, and test it again
+    Verify {
+        /// An id from `embedbar models`
+        model: String,
+    },
+    /// Remove an installed model; files that a link points to stay
+    Remove {
+        /// An id from `embedbar models`
+        model: String,
+    },
+    /// Write an installed checkpoint as a GGUF file or a Core ML package, or copy an installed one
+    Export {
+        /// An id from `embedbar models`
+        model: String,
+        /// The file or package to make
+        #[arg(long, value_name = "PATH")]
+        out: PathBuf,
+        /// What the matrices are stored as [default: int8]
+        #[arg(long, value_enum)]
+        precision: Option<PlanPrecision>,
+    },
+    /// Show the lines with which the Papr SDK uses a model, or write them into the followed `.env`
+    Sdk {
+        /// An id from `embedbar models`
+        model: String,
+        /// Write them
+        #[arg(long)]
+        write: bool,
+    },
+    /// Show whether the hub gets a token; keep one, which is read from standard input, or forget it
+    Token {
+        /// Read a token from standard input and keep it
+        #[arg(long)]
+        set: bool,
+        /// Forget the one that is kept
+        #[arg(long, conflicts_with = "set")]
+        forget: bool,
+    },
     /// Make a model active in the Embedbar that is running
     Use {
         /// An id from `embedbar models`, or the path of a model
@@ -101,10 +146,10 @@ pub(crate) enum Command {
     },
     /// Convert a checkpoint to a smaller one
     Convert(Convert),
-    /// Say what a model is: a package, a GGUF file or a checkpoint
+    /// Say what something is before it is installed: a path, an archive, a link to the hub or a repository there
     Inspect {
-        /// The model
-        path: PathBuf,
+        /// What to look at
+        source: String,
     },
     /// Run without a desktop: the same interface, in a browser
     Serve(Serve),
@@ -285,6 +330,27 @@ pub(crate) enum Prompt {
     Query,
     /// The model's instruction for documents
     Document,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Install {
+    /// A path, `owner/name` (with `@revision`, `:Q8_0` or a file's name behind it), a link, or a model of the catalogue
+    pub(crate) source: String,
+    /// Say yes to the size of the download without being asked
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Call the model so
+    #[arg(long, value_name = "ID")]
+    pub(crate) name: Option<String>,
+    /// Leave the files where they are and point to them
+    #[arg(long)]
+    pub(crate) in_place: bool,
+    /// Make smaller precisions of it afterwards, so that there is something to step down to; may be given several times
+    #[arg(long = "prepare", value_name = "PRECISION", value_enum)]
+    pub(crate) prepare: Vec<PlanPrecision>,
+    /// The most bytes a second that a download may take, such as `2MB`
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) limit: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -7,14 +7,15 @@ use anyhow::Context as _;
 use embedbar_app::{Access, Options};
 use embedbar_contract::{
     CleanupRequest, Commands as _, EmbedRequest, Embeddings, Empty, EnvApproval, EnvChoice, EnvKeep, EnvState, Failure,
-    FailureCode, FolderChoice, IndexRequest, Job, JobId, JobState, JobUnit, MachineOverview, MemoryReading,
-    ModelChoice, ModelState, OfferChoice, OfferReceipt, PromptKind, RecipeName, Remote, RemoteAnswer, RemoteConsent,
-    SearchRequest,
+    FailureCode, FolderChoice, IndexRequest, Job, JobId, JobState, MachineOverview, MemoryReading, ModelChoice,
+    ModelState, OfferChoice, OfferReceipt, PromptKind, RecipeName, Remote, RemoteAnswer, RemoteConsent, SearchRequest,
 };
 
 use crate::arguments::{Command, Embed, Env, Prompt, Recipe};
 use crate::doctor;
+use crate::inspect;
 use crate::latency;
+use crate::library;
 use crate::output::{self, Progress};
 
 pub(crate) async fn run(command: Command, home: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
@@ -42,7 +43,18 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
             Ok(())
         }
         Command::Search { query, limit } => search(application, query.join(" "), limit.into(), json).await,
-        Command::Models => models(application, json).await,
+        Command::Models => library::models(application, json).await,
+        Command::Show { model } => library::show_model(application, model, json).await,
+        Command::Inspect { source } => inspect::run(application, &source, json).await,
+        Command::Install(install) => library::install(application, install, json).await,
+        Command::Verify { model } => {
+            let job = application.verify(ModelChoice { model }).await?;
+            library::finish(application, job, json).await
+        }
+        Command::Remove { model } => show(&application.remove(ModelChoice { model }).await?, json, library::removed),
+        Command::Export { model, out, precision } => library::export(application, model, &out, precision, json).await,
+        Command::Sdk { model, write } => library::sdk(application, model, write, json).await,
+        Command::Token { set, forget } => library::token(application, set, forget, json).await,
         Command::Use { model, keep } => activate(application, model, keep, json).await,
         Command::Memory => {
             let memory =
@@ -72,7 +84,6 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         Command::Env { command: Env::Remote { allow, refuse } } => remote(application, allow, refuse, json).await,
         Command::Env { .. } => show(&application.env(Empty {}).await?, json, followed),
         Command::Convert(_)
-        | Command::Inspect { .. }
         | Command::Plan(_)
         | Command::Serve(_)
         | Command::Worker { .. }
@@ -117,7 +128,7 @@ struct Memory {
 }
 
 /// One answer, as JSON or in words.
-fn show<T: serde::Serialize>(answer: &T, json: bool, in_words: impl Fn(&T) -> String) -> anyhow::Result<()> {
+pub(crate) fn show<T: serde::Serialize>(answer: &T, json: bool, in_words: impl Fn(&T) -> String) -> anyhow::Result<()> {
     if json {
         return output::json(answer);
     }
@@ -201,7 +212,7 @@ async fn index(application: &Remote<Access>, paths: &[PathBuf], json: bool) -> a
 }
 
 /// Shows progress until the job has ended; Ctrl-C cancels it.
-async fn watch_job(application: &Remote<Access>, mut job: Job) -> anyhow::Result<Job> {
+pub(crate) async fn watch_job(application: &Remote<Access>, mut job: Job) -> anyhow::Result<Job> {
     let mut snapshots = application.0.snapshots().await?;
     let mut progress = Progress::default();
     loop {
@@ -210,13 +221,7 @@ async fn watch_job(application: &Remote<Access>, mut job: Job) -> anyhow::Result
         if matches!(job.state, JobState::Done | JobState::Cancelled | JobState::Failed { .. }) {
             return Ok(job);
         }
-        let total = job.total.map_or_else(|| "?".to_owned(), |total| total.to_string());
-        let unit = match job.unit {
-            JobUnit::Files => "files",
-            JobUnit::Passages => "passages",
-            JobUnit::Bytes => "bytes",
-        };
-        progress.show(&format!("{}/{total} {unit}, {:.0} s: {}", job.done, job.elapsed_ms / 1e3, job.detail));
+        progress.show(&output::progress(&job));
         tokio::select! {
             outcome = snapshots.changed() => outcome.map_err(|_| Failure::new(FailureCode::Cancelled, "Embedbar has stopped"))?,
             _ = tokio::signal::ctrl_c() => { application.cancel(JobId { id: job.id }).await?; }
@@ -245,20 +250,6 @@ async fn search(application: &Remote<Access>, query: String, limit: usize, json:
     }
     if let Some(reason) = results.degraded {
         eprintln!("warning: only words were searched: {reason}");
-    }
-    Ok(())
-}
-
-async fn models(application: &Remote<Access>, json: bool) -> anyhow::Result<()> {
-    for model in application.models(Empty {}).await?.models {
-        if json {
-            output::json(&model)?;
-        } else {
-            let mark = if model.active { "*" } else { " " };
-            let size = output::bytes(Some(model.size_bytes));
-            let bundled = if model.bundled { "  (bundled)" } else { "" };
-            output::line(&format!("{mark} {}  {size}  {}{bundled}", model.id, model.path));
-        }
     }
     Ok(())
 }
@@ -434,6 +425,6 @@ async fn status(application: &Remote<Access>, json: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn text(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("the path `{}` is not UTF-8", path.display()))
 }

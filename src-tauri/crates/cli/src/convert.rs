@@ -281,10 +281,11 @@ fn format(convert: &Convert) -> anyhow::Result<arguments::Format> {
 /// A folder, or a model that another program has downloaded.
 fn source(named: &str) -> anyhow::Result<PathBuf> {
     let path = PathBuf::from(named);
-    if path.exists() || !embedbar_store::is_id(named) {
+    let is_id = named.split('/').count() == 2 && !named.starts_with(['/', '.', '~']);
+    if path.exists() || !is_id {
         return Ok(path);
     }
-    Ok(embedbar_store::downloaded(named).map_err(Failure::from)?)
+    Ok(embedbar_app::in_cache(named)?)
 }
 
 #[cfg(test)]

@@ -1,25 +1,33 @@
-//! `embedbar inspect`: what a model on disk is, without running it.
+//! `embedbar inspect`: what something is before it is installed, without running it.
 //!
-//! A package is read by the judge of packages, anything else is opened by the engine, which checks it whole.
+//! The owner's installer looks at the files in a process of its own; of a package the judge of packages tells more.
 
 use std::path::Path;
 
+use embedbar_app::Access;
 use embedbar_certify::Certificate;
-use embedbar_contract::{Failure, FailureCode, RecipeName};
-use embedbar_engine::Engine;
+use embedbar_contract::{Commands as _, Failure, FailureCode, InspectRequest, Inspection, InstallOffer, Remote};
 use embedbar_mil::{Lengths, Package};
 use serde_json::{Value, json};
 
+use crate::ask::text;
 use crate::convert::certified;
 use crate::output;
 
-pub(crate) fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
-    if !path.exists() {
-        let failure = Failure::new(FailureCode::NotFound, format!("there is no `{}`", path.display()));
-        return Err(failure.hint("Name a `.mlpackage`, a `.gguf` file or the folder of a checkpoint.").into());
+pub(crate) async fn run(application: &Remote<Access>, source: &str, as_json: bool) -> anyhow::Result<()> {
+    let offer = application.inspect(InspectRequest { source: absolute(source)? }).await?;
+    let Some(inspection) = &offer.inspection else {
+        return if as_json { output::json(&offer) } else { shown(&offer) };
+    };
+    let path = Path::new(&offer.source);
+    let mut told = serde_json::to_value(inspection)?;
+    told["path"] = json!(path);
+    if path.join("Manifest.json").is_file() {
+        let Value::Object(more) = package(path)? else {
+            return Err(Failure::internal("a package is no object").into());
+        };
+        told.as_object_mut().into_iter().for_each(|told| told.extend(more.clone()));
     }
-    let is_package = path.join("Manifest.json").is_file();
-    let mut told = if is_package { package(path)? } else { model(path)? };
     told["certificate"] = match Certificate::beside(path).map_err(Failure::from)? {
         Some(certificate) if certificate.is_of(path) => certified(&certificate)?,
         _ => Value::Null,
@@ -27,15 +35,54 @@ pub(crate) fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return output::json(&told);
     }
-    for (key, value) in told.as_object().into_iter().flatten() {
-        let shown = match value {
-            Value::String(text) => text.clone(),
-            Value::Null => "–".to_owned(),
-            other => serde_json::to_string_pretty(other)?.replace('\n', "\n           "),
-        };
-        output::line(&format!("{key:<10} {shown}"));
+    for line in described(inspection) {
+        output::line(&line);
+    }
+    for key in ["tokens", "not_embedding", "findings", "certificate"] {
+        if let Some(value) = told.get(key).filter(|value| !value.is_null()) {
+            let shown = match value {
+                Value::String(text) => text.clone(),
+                other => serde_json::to_string_pretty(other)?.replace('\n', "\n             "),
+            };
+            output::line(&format!("{key:<12} {shown}"));
+        }
     }
     Ok(())
+}
+
+/// A path is the caller's, not the owner's; what is no path is the hub's.
+pub(crate) fn absolute(source: &str) -> anyhow::Result<String> {
+    let path = Path::new(source);
+    let is_path = path.exists() || source.starts_with(['.', '/', '~']);
+    if is_path { text(&std::path::absolute(path)?) } else { Ok(source.to_owned()) }
+}
+
+fn shown(offer: &InstallOffer) -> anyhow::Result<()> {
+    for line in crate::library::offered(offer) {
+        output::line(&line);
+    }
+    Ok(())
+}
+
+/// An inspection, a line for each thing that is known.
+pub(crate) fn described(inspection: &Inspection) -> Vec<String> {
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    let kind = serde_json::to_value(inspection.kind).ok().and_then(|kind| kind.as_str().map(|it| it.replace('_', " ")));
+    let known = [
+        ("kind", kind),
+        ("name", Some(inspection.name.clone())),
+        ("catalogue", inspection.known.clone()),
+        ("architecture", inspection.architecture.clone()),
+        ("dimensions", number(inspection.dims)),
+        ("tokens", number(inspection.max_tokens)),
+        ("parameters", number(inspection.parameters)),
+        ("stored as", inspection.stored_as.clone()),
+        ("size", Some(output::bytes(Some(inspection.bytes)))),
+        ("needs", inspection.needs_bytes.map(|bytes| format!("about {} of memory", output::memory_bytes(Some(bytes))))),
+        ("licence", inspection.licence.clone()),
+    ];
+    let lines = known.into_iter().filter_map(|(key, value)| Some(format!("{key:<12} {}", value?)));
+    lines.chain(inspection.notes.iter().map(|note| format!("note         {note}"))).collect()
 }
 
 fn package(path: &Path) -> anyhow::Result<Value> {
@@ -49,8 +96,6 @@ fn package(path: &Path) -> anyhow::Result<Value> {
         Lengths::Range(least, Some(most)) => format!("{least} to {most}"),
     });
     Ok(json!({
-        "kind": "core_ml_package",
-        "path": path,
         "precision": description.precision_class,
         "dims": interface.as_ref().ok().map(|interface| interface.dimensions),
         "tokens": tokens,
@@ -58,20 +103,6 @@ fn package(path: &Path) -> anyhow::Result<Value> {
         "not_embedding": interface.as_ref().err().map(ToString::to_string),
         "findings": package.lint(),
         "package": description,
-    }))
-}
-
-fn model(path: &Path) -> anyhow::Result<Value> {
-    let id = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-    let engine = Engine::open(&id, path).map_err(Failure::from)?;
-    let generation = engine.generation(RecipeName::Native);
-    Ok(json!({
-        "kind": if path.is_dir() { "checkpoint" } else { "gguf" },
-        "path": path,
-        "precision": generation.precision,
-        "dims": engine.dims(),
-        "tokens": engine.max_tokens().to_string(),
-        "revision": generation.revision,
     }))
 }
 

@@ -13,6 +13,7 @@ mod errand;
 mod inspect;
 mod installer;
 mod latency;
+mod library;
 mod output;
 mod plan;
 mod probe;
@@ -40,13 +41,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
-        // These need no runtime: a worker answers on plain threads and a converter works on them, a probe holds the engine itself,
-        // and to inspect is to read.
+        // These need no runtime: a worker answers on plain threads, a converter and an installer work on them, and a probe holds the
+        // engine itself.
         Command::Worker { backend, packed } => worker(backend, packed),
         Command::Converter => converter::run(),
         Command::Installer => installer::run(),
         Command::Probe(probe) => probe::run(&probe),
-        Command::Inspect { path } => inspect::run(&path, arguments.json),
         Command::Env { command } if !matches!(command, Env::Use { .. } | Env::Status | Env::Remote { .. }) => {
             env::run(&command, arguments.json)
         }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
-use embedbar_contract::{Failure, MachineOverview, MemoryReading, Pressure};
+use embedbar_contract::{Failure, Job, JobUnit, MachineOverview, MemoryReading, Pressure};
 
 /// Writes a line to standard output. A reader that has gone away, as `head` does, ends the program quietly.
 pub(crate) fn line(text: &str) {
@@ -26,6 +26,27 @@ pub(crate) fn changed_line(number: usize, before: Option<&str>, after: Option<&s
             line(&format!("{number:>4} {sign} {text}"));
         }
     }
+}
+
+/// How far a job is, in a line.
+pub(crate) fn progress(job: &Job) -> String {
+    let counted = match (job.unit, job.total) {
+        (JobUnit::Bytes, Some(total)) if total > 0 => {
+            let rate =
+                job.bytes_per_second.map_or_else(String::new, |rate| format!(", {}/s", bytes(Some(rate as u64))));
+            let left = job.seconds_left.map_or_else(String::new, |left| format!(", {left:.0} s left"));
+            format!("{} of {}{rate}{left}", bytes(Some(job.done)), bytes(Some(total)))
+        }
+        (JobUnit::Bytes, _) => String::new(),
+        (JobUnit::Files, total) => format!("{}/{} files", job.done, count(total)),
+        (JobUnit::Passages, total) => format!("{}/{} passages", job.done, count(total)),
+    };
+    let comma = if counted.is_empty() { "" } else { ", " };
+    format!("{counted}{comma}{:.0} s: {}", job.elapsed_ms / 1e3, job.detail)
+}
+
+fn count(total: Option<u64>) -> String {
+    total.map_or_else(|| "?".to_owned(), |total| total.to_string())
 }
 
 /// Writes an error with its causes, and its advice set apart.

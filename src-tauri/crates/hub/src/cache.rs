@@ -54,7 +54,8 @@ impl HubCache {
         Self { root: root.into() }
     }
 
-    pub(crate) fn root(&self) -> &Path {
+    /// The folder that holds `models--owner--name`.
+    pub fn root(&self) -> &Path {
         &self.root
     }
 

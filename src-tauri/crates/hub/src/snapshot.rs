@@ -55,7 +55,7 @@ pub enum Target {
 
 impl Target {
     /// The folder that everything goes below.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         match self {
             Self::Cache(cache) => cache.root(),
             Self::Folder(folder) => folder,

@@ -179,6 +179,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("EMBEDBAR_PIN", Flag, "`false`", SDK_NONE, "the model stays loaded, whatever the memory", Embedbar, true),
     variable("EMBEDBAR_ALLOW_SMALLER", Flag, "`false`", SDK_NONE, "Embedbar's own search may step down to a smaller model", Embedbar, true),
     variable("EMBEDBAR_ALLOW_REMOTE", Flag, "`false`", SDK_NONE, "Embedbar's own search may step down to `EMBEDBAR_REMOTE_URL`", Embedbar, true),
+    variable("EMBEDBAR_DOWNLOADS", choice(&["shared", "own"], "shared"), "`shared`", SDK_NONE, "where downloads go: into the hub's cache, which Python reads too, or into Embedbar's own folder", Embedbar, true),
     variable("EMBEDBAR_REMOTE_URL", Text, "none", SDK_NONE, "an OpenAI-compatible address; used only with `EMBEDBAR_BACKEND=remote` or `EMBEDBAR_ALLOW_REMOTE`, and the first use asks", Embedbar, true),
     variable("EMBEDBAR_REMOTE_KEY", Secret, "none", SDK_NONE, "sent to `EMBEDBAR_REMOTE_URL` and nowhere else", Embedbar, true),
     variable("EMBEDBAR_REMOTE_MODEL", Text, "none", SDK_NONE, "the model's name there", Embedbar, true),
@@ -199,6 +200,9 @@ pub const VARIABLES: &[Variable] = &[
     variable("HF_TOKEN", Secret, "none", "downloads from the Hugging Face hub", "downloads from the Hugging Face hub", Main, true),
     variable("HUGGING_FACE_HUB_TOKEN", Secret, "none", "the older name of `HF_TOKEN`", "the older name of `HF_TOKEN`", Main, true),
     variable("HF_HOME", Path, "`~/.cache/huggingface`", "where downloads and tokenizers are kept", "where models are looked for that were downloaded", Main, true),
+    variable("HF_ENDPOINT", Text, "`https://huggingface.co`", "where the hub is", "where the hub is; the token is sent there", Main, true),
+    variable("HF_HUB_CACHE", Path, "`hub` below `HF_HOME`", "where downloads are kept", "where downloads go and are looked for", Main, true),
+    variable("HF_HUB_OFFLINE", Flag, "`false`", "the hub is not asked", "the hub is not asked", Main, true),
     variable("XDG_CACHE_HOME", Path, "`~/.cache`", "its Core ML packages are in `papr_memory/coreml` below it", "where the SDK's packages are looked for", Main, true),
     // Around the model.
     variable("PAPR_MAX_TIER0", Integer(TakesDefault), "30; asynchronous: 2", "how many memories it keeps on this machine", NOT_USED, Main, false),

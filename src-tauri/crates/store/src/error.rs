@@ -53,14 +53,6 @@ pub enum StoreError {
         /// What is missing.
         lost: PathBuf,
     },
-    /// A model that only the hub has.
-    #[error("`{id}` has not been downloaded: it is not in `{}`", .looked.display())]
-    NotDownloaded {
-        /// Its id.
-        id: String,
-        /// The cache that was looked in.
-        looked: PathBuf,
-    },
     /// The bundled model is not where it should be.
     #[error("the bundled model is missing; looked in {}", .looked.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", "))]
     NoBundledModel {
@@ -98,10 +90,6 @@ impl From<StoreError> for Failure {
                 "Look at its card with `embedbar show ID`, install it again, or remove it with `embedbar remove ID`.",
             ),
             StoreError::FilesGone { .. } => (FailureCode::NotFound, "Put the files back, or install the model again."),
-            StoreError::NotDownloaded { .. } => (
-                FailureCode::NotFound,
-                "Download it with the hub's own tool (`hf download ID`), or give the folder of the checkpoint.",
-            ),
             StoreError::NoBundledModel { .. } => (
                 FailureCode::ModelInvalid,
                 "Reinstall Embedbar, or set EMBEDBAR_BUNDLED to the folder `models/bundled` of its sources.",

@@ -101,6 +101,11 @@ impl Home {
         self.root.join("downloads")
     }
 
+    /// Work in progress that no restart goes on with.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
     /// Installations that a person has said yes to and that have not ended.
     pub fn installing(&self) -> PathBuf {
         self.root.join("installing.json")

@@ -6,7 +6,6 @@
 
 mod error;
 mod home;
-mod hub_cache;
 mod library;
 mod ownership;
 mod record;
@@ -15,8 +14,7 @@ mod staging;
 
 pub use error::StoreError;
 pub use home::{Home, LAYOUT_VERSION};
-pub use hub_cache::{downloaded, is_id};
-pub use library::{BUNDLED_ID, Library, Model};
+pub use library::{BUNDLED_ID, Library, Model, model_in};
 pub use ownership::Ownership;
 pub use record::{read_card, read_origin, write_card, write_origin};
 pub use size::{Tally, bytes_below};

@@ -49,6 +49,11 @@ impl Library {
         Self { bundled, looked, installed: home.models(), quarantine: home.quarantine() }
     }
 
+    /// The folder of the installed model `id`, whether it is there or not.
+    pub fn folder(&self, id: &str) -> PathBuf {
+        self.installed.join(id)
+    }
+
     /// The model that comes with the program.
     pub fn bundled(&self) -> Result<&Model, StoreError> {
         self.bundled.as_ref().ok_or_else(|| StoreError::NoBundledModel { looked: self.looked.clone() })
@@ -62,7 +67,7 @@ impl Library {
             .flatten()
             .filter_map(|entry| {
                 let id = entry.file_name().to_str()?.to_owned();
-                let path = model_at(&entry.path())?;
+                let path = model_in(&entry.path())?;
                 (!id.starts_with('.') && id != BUNDLED_ID).then_some(Model { id, path, bundled: false })
             })
             .collect();
@@ -92,12 +97,12 @@ impl Library {
         let path = path.canonicalize().map_err(StoreError::io("open", path))?;
         let id = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         // A folder that holds one GGUF file stands for that file; anything else is for the engine to judge.
-        Ok(Model { id, path: model_at(&path).unwrap_or(path), bundled: false })
+        Ok(Model { id, path: model_in(&path).unwrap_or(path), bundled: false })
     }
 }
 
-/// What the engine can be given of `path`.
-fn model_at(path: &Path) -> Option<PathBuf> {
+/// What the engine can be given of `path`; `None` where nothing of it looks like a model.
+pub fn model_in(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         let is_model = path.join("config.json").is_file() || is_package(path);
         if is_model {

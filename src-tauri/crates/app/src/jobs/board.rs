@@ -10,7 +10,7 @@ use embedbar_documents::Control;
 use tokio::sync::{Notify, watch};
 
 use super::pace::{Pace, seconds_for};
-use super::wish::{Reason, Wish};
+use super::wish::{Load, Reason, Wish};
 use crate::conversion::Conversion;
 
 /// Ended jobs that are still shown.
@@ -23,12 +23,34 @@ pub(crate) enum Task {
     Index(PathBuf),
     /// Convert a checkpoint.
     Convert(Conversion),
+    /// Install the model `name` from somewhere.
+    Install {
+        /// As it was asked for.
+        source: String,
+        /// The id that it gets.
+        name: String,
+    },
+    /// Test an installed model again.
+    Verify {
+        /// Its id.
+        name: String,
+    },
+}
+
+impl Task {
+    fn load(&self) -> Load {
+        match self {
+            // Indexing uses the model that is there, a download the network.
+            Self::Index(_) | Self::Install { .. } => Load::Light,
+            Self::Convert(_) | Self::Verify { .. } => Load::Heavy,
+        }
+    }
 }
 
 /// How whoever carries a job out is told to wait or to stop.
 enum Reins {
     Index(Control),
-    Convert(watch::Sender<Wish>),
+    Work(watch::Sender<Wish>),
 }
 
 impl Reins {
@@ -37,7 +59,7 @@ impl Reins {
             (Self::Index(control), Wish::Go) => control.set_paused(false),
             (Self::Index(control), Wish::Wait(_)) => control.set_paused(true),
             (Self::Index(control), Wish::Stop) => control.cancel(),
-            (Self::Convert(sender), wish) => drop(sender.send_replace(wish)),
+            (Self::Work(sender), wish) => drop(sender.send_replace(wish)),
         }
     }
 }
@@ -57,6 +79,7 @@ enum Stage {
 pub(crate) struct Entry {
     pub(crate) job: Job,
     task: Task,
+    load: Load,
     reins: Reins,
     wish: Wish,
     stage: Stage,
@@ -141,15 +164,15 @@ struct Registry {
 }
 
 impl Registry {
-    fn wish(&self, kind: JobKind) -> Wish {
-        Wish::of(kind, self.paused, self.memory_is_short)
+    fn wish(&self, load: Load) -> Wish {
+        Wish::of(load, self.paused, self.memory_is_short)
     }
 
     /// Tells every job what it is to do now.
     fn tell_all(&mut self) {
         let (paused, short) = (self.paused, self.memory_is_short);
         for entry in &mut self.entries {
-            entry.follow(Wish::of(entry.job.kind, paused, short));
+            entry.follow(Wish::of(entry.load, paused, short));
         }
     }
 
@@ -207,13 +230,67 @@ impl Board {
             )
             .hint("Wait until it is done, cancel it, or name another target."));
         }
-        let wish = registry.wish(JobKind::Convert);
-        let (sender, receiver) = watch::channel(wish);
         let (title, target) = (conversion.title.clone(), target.display().to_string());
-        Ok(self.add(&mut registry, Task::Convert(conversion), receiver, Reins::Convert(sender), |job| {
-            (job.kind, job.unit) = (JobKind::Convert, JobUnit::Bytes);
-            (job.title, job.target) = (title, Some(target));
-        }))
+        Ok(self.add_work(&mut registry, Task::Convert(conversion), JobKind::Convert, title, Some(target)))
+    }
+
+    /// Adds the installation of the model `name` from `source`, or a test of an installed one where there is no source; refuses
+    /// a second piece of work on the same model.
+    pub(crate) fn add_install(
+        &self,
+        name: &str,
+        source: Option<&str>,
+    ) -> Result<Added<watch::Receiver<Wish>>, Failure> {
+        let mut registry = self.lock();
+        let name = name.to_owned();
+        let task = match source {
+            Some(source) => Task::Install { source: source.to_owned(), name: name.clone() },
+            None => Task::Verify { name: name.clone() },
+        };
+        let rival = |other: &Task| match other {
+            Task::Install { name: other_name, .. } | Task::Verify { name: other_name } => {
+                *other_name == name && *other != task
+            }
+            Task::Index(_) | Task::Convert(_) => false,
+        };
+        if let Some(entry) = registry.open(rival) {
+            let message = format!("`{name}` is being worked on already: {}", entry.job.title);
+            return Err(Failure::new(FailureCode::Overloaded, message)
+                .hint("Wait until that is done, cancel it, or choose another name."));
+        }
+        let (kind, title) = match source {
+            Some(source) if source.ends_with(&name) => (JobKind::Install, format!("Install {source}")),
+            Some(source) => (JobKind::Install, format!("Install {name} from {source}")),
+            None => (JobKind::Verify, format!("Verify {name}")),
+        };
+        Ok(self.add_work(&mut registry, task, kind, title, None))
+    }
+
+    fn add_work(
+        &self,
+        registry: &mut Registry,
+        task: Task,
+        kind: JobKind,
+        title: String,
+        target: Option<String>,
+    ) -> Added<watch::Receiver<Wish>> {
+        let (sender, receiver) = watch::channel(registry.wish(task.load()));
+        self.add(registry, task, receiver, Reins::Work(sender), |job| {
+            (job.kind, job.unit) = (kind, JobUnit::Bytes);
+            (job.title, job.target) = (title, target);
+        })
+    }
+
+    /// A job takes something else of the machine from now on.
+    pub(crate) fn set_load(&self, id: u64, load: Load) {
+        let mut registry = self.lock();
+        let wish = registry.wish(load);
+        if let Some(entry) = registry.entries.iter_mut().find(|entry| entry.job.id == id) {
+            entry.load = load;
+            entry.follow(wish);
+        }
+        drop(registry);
+        self.changed.notify_one();
     }
 
     fn add<R>(
@@ -243,9 +320,10 @@ impl Board {
             elapsed_ms: 0.0,
         };
         describe(&mut job);
-        let wish = registry.wish(job.kind);
+        let load = task.load();
+        let wish = registry.wish(load);
         let stage = Stage::Waiting(Instant::now());
-        let mut entry = Entry { job, task, reins, wish: Wish::Go, stage, pace: Pace::default() };
+        let mut entry = Entry { job, task, load, reins, wish: Wish::Go, stage, pace: Pace::default() };
         entry.follow(wish);
         let job = entry.snapshot();
         registry.entries.push_front(entry);
@@ -420,6 +498,22 @@ mod tests {
         let (id, wishes) = added(board.add_conversion(conversion("/a", "/x.gguf")).expect("it is free"));
         assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Memory));
         assert_eq!(job(&board, id).state, JobState::Paused);
+    }
+
+    #[test]
+    fn an_installation_waits_for_memory_only_once_it_opens_the_model() {
+        let board = board();
+        board.set_memory_is_short(true);
+        let (id, wishes) = added(board.add_install("mine", Some("owner/mine")).expect("it is free"));
+        assert_eq!(*wishes.borrow(), Wish::Go, "a download takes no memory");
+        board.set_load(id, Load::Heavy);
+        assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Memory));
+        board.set_memory_is_short(false);
+        assert_eq!(*wishes.borrow(), Wish::Go);
+        assert!(matches!(board.add_install("mine", Some("owner/mine")), Ok(Added::Known(job)) if job.id == id));
+        let Err(failure) = board.add_install("mine", Some("elsewhere")) else { panic!("it is being installed") };
+        assert_eq!(failure.code, FailureCode::Overloaded);
+        assert!(board.add_install("mine", None).is_err() && board.add_install("other", None).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use embedbar_contract::{JobKind, JobState, Pressure};
+use embedbar_contract::{JobState, Pressure};
 
 /// How long memory must have been calm before conversions go on.
 const CALM: Duration = Duration::from_secs(10);
@@ -19,6 +19,15 @@ pub(crate) enum Wish {
     Stop,
 }
 
+/// What a job takes of the machine at present.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Load {
+    /// Nothing that counts: it uses the model that is there, or the network.
+    Light,
+    /// Memory on top of what is in use.
+    Heavy,
+}
+
 /// Why a job waits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reason {
@@ -29,13 +38,12 @@ pub(crate) enum Reason {
 }
 
 impl Wish {
-    /// What a job of this kind is to do that nobody has cancelled.
-    pub(crate) fn of(kind: JobKind, paused: bool, memory_is_short: bool) -> Self {
-        match kind {
+    /// What a job is to do that nobody has cancelled.
+    pub(crate) fn of(load: Load, paused: bool, memory_is_short: bool) -> Self {
+        match load {
             _ if paused => Self::Wait(Reason::Person),
-            // Indexing uses the model that is there; a conversion takes memory and disk on top.
-            JobKind::Convert if memory_is_short => Self::Wait(Reason::Memory),
-            JobKind::Convert | JobKind::Index => Self::Go,
+            Load::Heavy if memory_is_short => Self::Wait(Reason::Memory),
+            Load::Heavy | Load::Light => Self::Go,
         }
     }
 
@@ -80,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn the_person_pauses_all_bulk_work_and_memory_only_conversions() {
-        let all = |paused, short| [JobKind::Index, JobKind::Convert].map(|kind| Wish::of(kind, paused, short));
+    fn the_person_pauses_all_bulk_work_and_memory_only_what_takes_some() {
+        let all = |paused, short| [Load::Light, Load::Heavy].map(|load| Wish::of(load, paused, short));
         assert_eq!(all(false, false), [Wish::Go, Wish::Go]);
         assert_eq!(all(false, true), [Wish::Go, Wish::Wait(Reason::Memory)]);
         assert_eq!(all(true, true), [Wish::Wait(Reason::Person); 2]);

@@ -282,8 +282,7 @@ fn take_weights(
             (_, dtype) => model.summary.count(dtype, tensor.numbers),
         }
     }
-    model.summary.quantisation =
-        quantised.map(Quantised::sentence).or_else(|| model.summary.prevailing().map(str::to_owned));
+    model.summary.quantisation = quantised.map(Quantised::sentence).or_else(|| model.summary.prevailing());
     Ok(())
 }
 

@@ -62,6 +62,7 @@ fn partial(header: &Header) -> Option<&'static str> {
         (Some("adapter"), _) => Some("an adapter (LoRA)"),
         (Some("mmproj"), _) | (_, Some("clip")) => Some("the projector of a model that sees"),
         (Some("imatrix"), _) => Some("a table of importances for quantising"),
+        _ if header.tensors.is_empty() => Some("a vocabulary without weights"),
         _ => None,
     }
 }
@@ -80,6 +81,6 @@ fn summary(header: &Header) -> Summary {
     for tensor in &header.tensors {
         summary.count(tensor.dtype, tensor.numbers);
     }
-    summary.quantisation = summary.prevailing().map(str::to_owned);
+    summary.quantisation = summary.prevailing();
     summary
 }

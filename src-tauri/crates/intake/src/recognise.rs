@@ -275,7 +275,8 @@ fn find(folder: Folder, root: &Path, depth: usize, seen: &mut Seen, found: &mut 
     seen.names.extend(folder.files.keys().chain(folder.odd.keys()).take(room).map(below));
     if depth < DEPTH {
         for name in &folder.folders {
-            let inner = Folder::read(&folder.path.join(name))?;
+            // One that may not be read, or that has just gone, holds nothing that can be taken.
+            let Ok(inner) = Folder::read(&folder.path.join(name)) else { continue };
             if !is_application(&inner) {
                 find(inner, root, depth + 1, seen, found)?;
             }

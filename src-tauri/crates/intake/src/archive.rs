@@ -24,7 +24,7 @@ pub const MAX_BYTES: u64 = 64 << 30;
 const MAX_RATIO: u64 = 100;
 const SMALL: u64 = 64 << 20;
 /// Bytes that may be read to find the list of entries.
-const DIRECTORY: u64 = 64 << 20;
+const DIRECTORY: u64 = 8 << 20;
 const BLOCK: usize = 1 << 20;
 
 /// Why an archive is refused.

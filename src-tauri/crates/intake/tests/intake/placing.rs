@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use proptest::prelude::*;
+
 use embedbar_intake::{ArrivedFile, IntakeError, Manner, Placed, Unwatched, Way, place, recognise};
 
 use crate::samples::{self, Impatient, arrived};
@@ -15,7 +17,9 @@ fn folder() -> tempfile::TempDir {
 
 /// By a program that is not ours.
 fn sha256sum(path: &Path) -> String {
-    let output = Command::new("sha256sum").arg(path).output().expect("sha256sum can be run");
+    let (program, arguments): (_, &[&str]) =
+        if cfg!(target_vendor = "apple") { ("shasum", &["-a", "256"]) } else { ("sha256sum", &[]) };
+    let output = Command::new(program).args(arguments).arg(path).output().expect("it can be run");
     String::from_utf8_lossy(&output.stdout).split_whitespace().next().expect("a digest").to_owned()
 }
 
@@ -147,5 +151,49 @@ fn placing_ends_when_asked() {
         let target = root.path().join(format!("{looks}-{manner:?}"));
         fs::create_dir(&target).expect("a folder");
         assert!(matches!(place(&arrival, &target, manner, &watch), Err(IntakeError::Cancelled)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever a damaged model does, it is an error or its very bytes in the target folder, and nothing else is touched.
+    #[test]
+    fn a_changed_model_is_an_error_or_placed_as_it_is(
+        which in 0..4_usize,
+        file in any::<usize>(),
+        changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4),
+        cut in proptest::option::of(any::<usize>()),
+    ) {
+        let root = folder();
+        let (source, target) = (root.path().join("in/model"), root.path().join("target"));
+        match which {
+            0 => samples::checkpoint(&source),
+            1 => samples::mlx(&source),
+            2 => samples::package(&source),
+            _ => samples::write(&source, &[("x.gguf", &samples::plain_gguf())]),
+        }
+        let files = samples::tree(&source);
+        let (name, mut bytes) = files[file % files.len()].clone();
+        for (at, to) in changes {
+            // Headers are where the harm is done.
+            let at = at % bytes.len().min(400);
+            bytes[at] = to;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut % bytes.len());
+        }
+        fs::write(source.join(&name), &bytes).expect("written");
+        fs::create_dir(&target).expect("a folder");
+        let before = samples::tree(&root.path().join("in"));
+        if let Ok(arrival) = recognise(&source, root.path(), &Unwatched) {
+            let placed = place(&arrival, &target, Manner::Copy, &Unwatched).expect("what was recognised can be placed");
+            for (from, to) in arrival.files.iter().zip(&placed.files) {
+                prop_assert_eq!(fs::read(&from.from).expect("a file"), fs::read(target.join(&to.to)).expect("a file"));
+            }
+        }
+        prop_assert_eq!(samples::tree(&root.path().join("in")), before);
+        let names = fs::read_dir(root.path()).expect("a folder").count();
+        prop_assert_eq!(names, 2);
     }
 }

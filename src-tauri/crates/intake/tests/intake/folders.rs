@@ -153,6 +153,10 @@ fn a_gguf_file_is_taken_with_the_tokenizer_beside_it() {
     let arrival = arrived(&root.path().join("Small model.gguf"));
     assert_eq!(targets(&arrival), ["Small-model.gguf", "tokenizer.json"]);
     assert!(arrival.notes.is_empty());
+    // What sentence-transformers says of pooling holds for weights of any format.
+    write(root.path(), &[("modules.json", br#"[{"path":"9_Pooling"}]"#), ("9_Pooling/config.json", b"{}")]);
+    let arrival = arrived(&root.path().join("Small model.gguf"));
+    assert_eq!(targets(&arrival), ["9_Pooling/config.json", "Small-model.gguf", "modules.json", "tokenizer.json"]);
 }
 
 #[test]

@@ -131,7 +131,7 @@ const TYPES: &[(u32, &str, u64, u64)] = &[
 const BOUNDS: &[(&str, u64, u64)] = &[
     ("block_count", 1, 512),
     ("embedding_length", 1, 1 << 16),
-    ("feed_forward_length", 1, 1 << 20),
+    ("feed_forward_length", 0, 1 << 20),
     ("context_length", 1, 1 << 24),
     ("attention.head_count", 1, 1024),
     ("attention.head_count_kv", 1, 1024),

@@ -181,7 +181,7 @@ fn encrypted_and_unknown_entries_are_refused() {
 fn sizes_that_are_not_the_truth_are_refused() {
     let content = vec![b' '; 100_000];
     let sound = samples::zip(&[("config.json", &content)]);
-    for declared in [10_u32, 99_999, 100_001, 60_000_000] {
+    for declared in [10_u32, 99_999, 100_001, 3_000_000] {
         let lying = patched(sound.clone(), &100_000_u32.to_le_bytes(), &declared.to_le_bytes());
         let found = problem(&lying);
         assert!(matches!(found, ArchiveProblem::Lied { .. } | ArchiveProblem::Damaged(_)), "{declared}: {found}");

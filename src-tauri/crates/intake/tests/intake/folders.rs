@@ -331,6 +331,7 @@ fn what_is_no_model_is_refused_by_what_it_is() {
         (&[("x.mlmodel", b"x")], "x.mlmodel", "Core ML's older"),
         (&[("x.py", b"x")], "x.py", "is a program"),
         (&[("X.app/Contents/Info.plist", b"x")], "X.app", "is a program"),
+        (&[("X.app/Contents/Info.plist", b"x")], "", "it holds `X.app`"),
         (&[("x.tar.gz", b"x")], "x.tar.gz", "archive of the kind `.gz`"),
         (&[("x.7z", b"x")], "x.7z", "archive of the kind `.7z`"),
         (&[("x.rar", b"x")], "x.rar", "archive of the kind `.rar`"),

@@ -1,21 +1,24 @@
-//! `recognise PATH`: prints what a file or folder is, as JSON. An archive is unpacked into a folder that is removed again.
+//! `recognise PATH [FOLDER]`: prints what a file or folder is, as JSON, and copies its files into FOLDER, which is empty. An
+//! archive is unpacked into a folder that is removed again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use embedbar_intake::{Unwatched, recognise};
+use embedbar_intake::{IntakeError, Manner, Unwatched, place, recognise};
+use serde::Serialize;
 
 fn main() -> ExitCode {
-    let Some(path) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: recognise PATH");
-        return ExitCode::from(2);
-    };
-    let scratch = tempfile::tempdir().expect("a temporary folder can be made");
-    match recognise(&path, scratch.path(), &Unwatched) {
-        Ok(arrival) => {
-            println!("{}", serde_json::to_string_pretty(&arrival).expect("an arrival is JSON. This is a bug."));
-            ExitCode::SUCCESS
+    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let (path, folder) = match paths.as_slice() {
+        [path] => (path, None),
+        [path, folder] => (path, Some(folder.as_path())),
+        _ => {
+            eprintln!("usage: recognise PATH [FOLDER]");
+            return ExitCode::from(2);
         }
+    };
+    match run(path, folder) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             if let Some(hint) = error.hint() {
@@ -24,4 +27,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(path: &Path, folder: Option<&Path>) -> Result<(), IntakeError> {
+    let scratch = tempfile::tempdir().expect("a temporary folder can be made");
+    let arrival = recognise(path, scratch.path(), &Unwatched)?;
+    print(&arrival);
+    if let Some(folder) = folder {
+        print(&place(&arrival, folder, Manner::Copy, &Unwatched)?);
+    }
+    Ok(())
+}
+
+fn print(value: &impl Serialize) {
+    println!("{}", serde_json::to_string_pretty(value).expect("it is JSON. This is a bug."));
 }

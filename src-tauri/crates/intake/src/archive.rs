@@ -11,8 +11,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
 use std::rc::Rc;
 
-use zip::ZipArchive;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use crate::{IntakeError, Watch, files, names};
 
@@ -24,7 +24,7 @@ pub const MAX_BYTES: u64 = 64 << 30;
 const MAX_RATIO: u64 = 100;
 const SMALL: u64 = 64 << 20;
 /// Bytes that may be read to find the list of entries.
-const DIRECTORY: u64 = 64 << 20;
+const DIRECTORY: u64 = 8 << 20;
 const BLOCK: usize = 1 << 20;
 
 /// Why an archive is refused.
@@ -197,6 +197,10 @@ fn open<R: Read + Seek>(source: R) -> Result<(ZipArchive<Metered<R>>, Listing), 
         if !is_wanted(&path) {
             listing.left_out.push(path);
             continue;
+        }
+        let method = entry.compression();
+        if ![CompressionMethod::Stored, CompressionMethod::Deflated].contains(&method) {
+            return Err(ArchiveProblem::Method { entry: path, method: names::shown(&method.to_string()) });
         }
         let (bytes, in_archive) = (entry.size(), entry.compressed_size());
         check_ratio(&path, bytes, in_archive)?;

@@ -70,11 +70,7 @@ pub(crate) fn read(
     }
     take_weights(&mut model, folder, chosen, quantised.as_ref(), watch)?;
     take_tokenizer(&mut model, folder)?;
-    for name in COMPANIONS.iter().filter(|name| folder.has(name)) {
-        json_file(folder, name)?;
-        model.take(folder, name, name)?;
-    }
-    take_modules(&mut model, folder)?;
+    take_companions(&mut model, folder)?;
     if scope == Scope::Whole {
         model.take_papers(folder)?;
         model.note_leftovers(folder);
@@ -282,8 +278,7 @@ fn take_weights(
             (_, dtype) => model.summary.count(dtype, tensor.numbers),
         }
     }
-    model.summary.quantisation =
-        quantised.map(Quantised::sentence).or_else(|| model.summary.prevailing().map(str::to_owned));
+    model.summary.quantisation = quantised.map(Quantised::sentence).or_else(|| model.summary.prevailing());
     Ok(())
 }
 
@@ -308,6 +303,15 @@ fn take_tokenizer(model: &mut Model, folder: &Folder) -> Result<(), IntakeError>
             model.take(folder, NAME, NAME)
         }
     }
+}
+
+/// What says how states become a vector, and how texts are meant: files beside the weights, whichever format those have.
+pub(crate) fn take_companions(model: &mut Model, folder: &Folder) -> Result<(), IntakeError> {
+    for name in COMPANIONS.iter().filter(|name| folder.has(name)) {
+        json_file(folder, name)?;
+        model.take(folder, name, name)?;
+    }
+    take_modules(model, folder)
 }
 
 /// The folders that `modules.json` of sentence-transformers names: how states become a vector, and layers after it.

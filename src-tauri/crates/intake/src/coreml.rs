@@ -81,7 +81,7 @@ pub(crate) fn package(folder: &Folder, name: &str, beside: &Beside) -> Result<Mo
             return Err(IntakeError::Missing { folder: data, file: item.clone(), instead: None });
         }
     }
-    model.summary.quantisation = model.summary.prevailing().map(str::to_owned);
+    model.summary.quantisation = model.summary.prevailing();
     // The indices of tables are packed, so what is stored is not what the model has.
     model.summary.parameters = None;
     model.notes.extend(leftovers::notes(left_out.iter().map(String::as_str)));

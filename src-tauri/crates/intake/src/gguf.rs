@@ -1,16 +1,15 @@
-//! One GGUF file, and the tokenizer beside it where there is one.
+//! One GGUF file, and beside it the tokenizer and the settings of sentence-transformers, where they are there.
 
 use std::io::BufReader;
 
 use crate::folder::Folder;
 use crate::gguf_header::{self, Header};
 use crate::recognise::{Model, Scope};
-use crate::{IntakeError, Kind, Summary, files, names, tokenizer};
+use crate::{IntakeError, Kind, Summary, checkpoint, files, names, tokenizer};
 
 const READ_AHEAD: usize = 1 << 16;
 
-/// Files beside it that are taken where they are there; the tokenizer first.
-const COMPANIONS: &[&str] = &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
+const TOKENIZER: &str = "tokenizer.json";
 
 /// Reads the file `name` of `folder`.
 pub(crate) fn read(folder: &Folder, name: &str, scope: Scope) -> Result<Model, IntakeError> {
@@ -34,16 +33,21 @@ pub(crate) fn read(folder: &Folder, name: &str, scope: Scope) -> Result<Model, I
     model.take(folder, name, &format!("{}.gguf", names::cleaned(names::stem(name))))?;
     model.summary = summary(&header);
     model.licence = header.text("general.license").filter(|text| !text.is_empty()).map(names::shown);
-    if folder.has(COMPANIONS[0]) {
-        let path = folder.path.join(COMPANIONS[0]);
+    if folder.has(TOKENIZER) {
+        let path = folder.path.join(TOKENIZER);
         tokenizer::read(&files::read(&path, tokenizer::MAX_BYTES)?).map_err(IntakeError::format(&path))?;
-        for name in COMPANIONS.iter().filter(|name| folder.has(name)) {
-            model.take(folder, name, name)?;
-        }
-    } else if header.settings.contains_key("tokenizer.huggingface.json") || has_whole_tokenizer(&header) {
-        model.notes.push("`tokenizer.json` is not beside it; the file's own is used".to_owned());
+        model.take(folder, TOKENIZER, TOKENIZER)?;
     } else {
-        model.notes.push("`tokenizer.json` is not beside it, and the file has no tokens of its own".to_owned());
+        let own = if has_tokens(&header) {
+            "; the file has tokens of its own"
+        } else {
+            ", and the file has no tokens of its own"
+        };
+        model.notes.push(format!("`{TOKENIZER}` is not beside it{own}"));
+    }
+    // Without the tokenizer, settings beside a file that was dropped are more likely to be another model's.
+    if scope == Scope::Whole || folder.has(TOKENIZER) {
+        checkpoint::take_companions(&mut model, folder)?;
     }
     if scope == Scope::Whole {
         model.take_papers(folder)?;
@@ -52,7 +56,7 @@ pub(crate) fn read(folder: &Folder, name: &str, scope: Scope) -> Result<Model, I
     Ok(model)
 }
 
-fn has_whole_tokenizer(header: &Header) -> bool {
+fn has_tokens(header: &Header) -> bool {
     header.lists.contains_key("tokenizer.ggml.tokens")
 }
 
@@ -62,6 +66,7 @@ fn partial(header: &Header) -> Option<&'static str> {
         (Some("adapter"), _) => Some("an adapter (LoRA)"),
         (Some("mmproj"), _) | (_, Some("clip")) => Some("the projector of a model that sees"),
         (Some("imatrix"), _) => Some("a table of importances for quantising"),
+        _ if header.tensors.is_empty() => Some("a vocabulary without weights"),
         _ => None,
     }
 }
@@ -80,6 +85,6 @@ fn summary(header: &Header) -> Summary {
     for tensor in &header.tensors {
         summary.count(tensor.dtype, tensor.numbers);
     }
-    summary.quantisation = summary.prevailing().map(str::to_owned);
+    summary.quantisation = summary.prevailing();
     summary
 }

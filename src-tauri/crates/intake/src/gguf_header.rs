@@ -131,7 +131,7 @@ const TYPES: &[(u32, &str, u64, u64)] = &[
 const BOUNDS: &[(&str, u64, u64)] = &[
     ("block_count", 1, 512),
     ("embedding_length", 1, 1 << 16),
-    ("feed_forward_length", 1, 1 << 20),
+    ("feed_forward_length", 0, 1 << 20),
     ("context_length", 1, 1 << 24),
     ("attention.head_count", 1, 1024),
     ("attention.head_count_kv", 1, 1024),
@@ -424,5 +424,170 @@ impl<R: BufRead> Reader<R> {
         let sized = numbers.and_then(|numbers| Some((numbers, (numbers / block).checked_mul(size)?)));
         let Some((numbers, bytes)) = sized else { return Err(wrong("has a size that overflows".to_owned())) };
         Ok(Tensor { name, dtype, shape, numbers, start, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Writes a GGUF file piece by piece, sound or not.
+    #[derive(Clone, Default)]
+    struct Writer {
+        settings: Vec<Vec<u8>>,
+        tensors: Vec<Vec<u8>>,
+        data: usize,
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+    }
+
+    impl Writer {
+        fn setting(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
+            self.settings.push([&text(key)[..], &kind.to_le_bytes(), value].concat());
+            self
+        }
+
+        fn text(self, key: &str, value: &str) -> Self {
+            self.setting(key, 8, &text(value))
+        }
+
+        fn number(self, key: &str, value: u32) -> Self {
+            self.setting(key, 4, &value.to_le_bytes())
+        }
+
+        fn tensor(mut self, name: &str, shape: &[u64], kind: u32, offset: u64) -> Self {
+            let mut bytes = text(name);
+            bytes.extend((shape.len() as u32).to_le_bytes());
+            bytes.extend(shape.iter().flat_map(|extent| extent.to_le_bytes()));
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(offset.to_le_bytes());
+            self.tensors.push(bytes);
+            self
+        }
+
+        fn data(mut self, bytes: usize) -> Self {
+            self.data = bytes;
+            self
+        }
+
+        fn bytes(&self, alignment: usize) -> Vec<u8> {
+            let mut bytes = b"GGUF".to_vec();
+            bytes.extend(3_u32.to_le_bytes());
+            bytes.extend((self.tensors.len() as u64).to_le_bytes());
+            bytes.extend((self.settings.len() as u64).to_le_bytes());
+            bytes.extend(self.settings.iter().chain(&self.tensors).flatten());
+            bytes.resize(bytes.len().next_multiple_of(alignment) + self.data, 0);
+            bytes
+        }
+    }
+
+    fn base() -> Writer {
+        let tokens = [&8_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), &text("a"), &text("bc")].concat();
+        Writer::default()
+            .text("general.architecture", "bert")
+            .number("bert.block_count", 2)
+            .number("bert.attention.head_count", 4)
+            .setting("bert.attention.layer_norm_epsilon", 6, &1e-12_f32.to_le_bytes())
+            .setting("tokenizer.ggml.tokens", 9, &tokens)
+    }
+
+    /// Two tensors: 64 numbers in Q8_0 (68 bytes) and 3 in F32.
+    fn sample() -> Writer {
+        base().tensor("a.weight", &[32, 2], 8, 0).tensor("b", &[3], 0, 96).data(108)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Header, FormatError> {
+        read(bytes, bytes.len() as u64)
+    }
+
+    #[test]
+    fn settings_and_tensors_are_read() {
+        let header = parse(&sample().bytes(32)).expect("a sound file");
+        assert_eq!(header.architecture(), Some("bert"));
+        assert_eq!(header.number("bert.block_count"), Some(2));
+        assert_eq!(header.lists["tokenizer.ggml.tokens"], 2);
+        let tensors: Vec<_> =
+            header.tensors.iter().map(|it| (it.dtype, it.shape.clone(), it.numbers, it.bytes)).collect();
+        assert_eq!(tensors, [("Q8_0", vec![2, 32], 64, 68), ("F32", vec![3], 3, 12)]);
+        assert_eq!(header.data_start % 32, 0);
+    }
+
+    #[test]
+    fn hostile_headers_are_refused_with_the_reason() {
+        let claims = |tensors: u64, keys: u64| {
+            [&b"GGUF"[..], &3_u32.to_le_bytes(), &tensors.to_le_bytes(), &keys.to_le_bytes()].concat()
+        };
+        let list = |kind: u32, count: u64| [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
+        let good = sample().bytes(32);
+        let newer = [&good[..4], &4_u32.to_le_bytes(), &good[8..]].concat();
+        let plain = |writer: Writer| writer.data(1024).bytes(32);
+        let cases = [
+            (b"GGML".to_vec(), "does not begin"),
+            (b"GG".to_vec(), "ends within"),
+            (newer, "version `4`"),
+            (claims(u64::MAX, 0), "claims"),
+            (claims(0, u64::MAX), "claims"),
+            (claims(1 << 16, 0), "ends within"),
+            (good[..good.len() - 1].to_vec(), "after the end"),
+            (plain(base().number("bert.block_count", 2)), "stands twice"),
+            (plain(base().number("x.y", 1).setting("z", 13, &[])), "unknown type `13`"),
+            (plain(base().setting("z", 9, &list(9, 1))), "list of the type"),
+            (plain(base().setting("z", 9, &list(4, u64::MAX))), "ends within"),
+            (plain(base().setting("z", 9, &list(8, u64::MAX))), "ends within"),
+            (plain(base().setting("z", 8, &u64::MAX.to_le_bytes())), "bytes long"),
+            (plain(base().setting("z", 8, &60_000_000_u64.to_le_bytes())), "ends within"),
+            (plain(base().number("general.alignment", 24)), "aligned"),
+            (plain(base().number("general.alignment", 0)), "aligned"),
+            (plain(base().text("general.alignment", "x")), "aligned"),
+            (plain(base().number("bert.attention.head_count_kv", 0)), "head_count_kv` is `0`"),
+            (plain(base().number("bert.context_length", u32::MAX)), "context_length` is `4294967295`"),
+            (plain(base().setting("bert.embedding_length", 5, &(-1_i32).to_le_bytes())), "embedding_length` is `-1`"),
+            (plain(base().setting("bert.rope.freq_base", 6, &f32::NAN.to_le_bytes())), "freq_base` is `NaN`"),
+            (plain(base().tensor("t", &[3], 0, 0).tensor("t", &[3], 0, 32)), "two tensors"),
+            (plain(base().tensor("t", &[64], 0, 0).tensor("u", &[3], 0, 32)), "overlaps"),
+            (plain(base().tensor("t", &[3], 0, 8)), "no multiple"),
+            (plain(base().tensor("t", &[3], 0, u64::MAX - 31)), "after the end"),
+            (plain(base().tensor("t", &[1024], 0, 0)), "after the end"),
+            (plain(base().tensor("t", &[31], 8, 0)), "no whole blocks"),
+            (plain(base().tensor("t", &[0], 0, 0)), "no whole blocks"),
+            (plain(base().tensor("t", &[1 << 32, 1 << 32], 0, 0)), "overflows"),
+            (plain(base().tensor("t", &[1 << 31, 1 << 31], 0, 0)), "overflows"),
+            (plain(base().tensor("t", &[1, 1, 1, 1, 1], 0, 0)), "dimensions"),
+            (plain(base().tensor("t", &[], 0, 0)), "dimensions"),
+            (plain(base().tensor("t", &[3], 4, 0)), "unknown type `4`"),
+            (plain(base().tensor(&"t".repeat(2000), &[3], 0, 0)), "bytes long"),
+        ];
+        for (bytes, part) in cases {
+            let error = parse(&bytes).expect_err(part).to_string();
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let layers = base().bytes(32);
+        let at = layers.windows(11).position(|it| it == b"block_count").expect("it is there") + 11 + 4;
+        let mut many = layers;
+        many[at..at + 4].copy_from_slice(&513_u32.to_le_bytes());
+        assert!(parse(&many).expect_err("many").to_string().contains("block_count` is `513`"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_is_an_error_or_tensors_within_the_file(at in any::<usize>(), to in any::<u8>(), cut in any::<usize>()) {
+            let mut bytes = sample().bytes(32);
+            let (at, cut) = (at % bytes.len(), cut % bytes.len());
+            bytes[at] = to;
+            for bytes in [&bytes[..], &bytes[..cut]] {
+                if let Ok(header) = parse(bytes) {
+                    let mut taken = header.data_start;
+                    for tensor in &header.tensors {
+                        prop_assert!(header.data_start + tensor.start >= taken);
+                        taken = header.data_start + tensor.start + tensor.bytes;
+                    }
+                    prop_assert!(header.tensors.is_empty() || taken <= bytes.len() as u64);
+                }
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::coreml::Beside;
 use crate::folder::Folder;
@@ -176,19 +177,25 @@ struct Dropped<'a> {
 }
 
 /// A model that was found, not yet read.
-enum Found {
-    Checkpoint(Folder),
-    Gguf(Folder, String),
-    Package(Folder),
-    Compiled(Folder),
+struct Found {
+    folder: Rc<Folder>,
+    what: What,
+}
+
+enum What {
+    Checkpoint,
+    /// The file of this name.
+    Gguf(String),
+    Package,
+    Compiled,
 }
 
 impl Found {
     /// Its path.
     fn path(&self) -> PathBuf {
-        match self {
-            Self::Checkpoint(folder) | Self::Package(folder) | Self::Compiled(folder) => folder.path.clone(),
-            Self::Gguf(folder, name) => folder.path.join(name),
+        match &self.what {
+            What::Gguf(name) => self.folder.path.join(name),
+            What::Checkpoint | What::Package | What::Compiled => self.folder.path.clone(),
         }
     }
 }
@@ -224,21 +231,21 @@ fn from_folder(dropped: &Dropped<'_>, watch: &dyn Watch) -> Result<Arrival, Inta
         return Err(nothing(dropped, &seen.names));
     };
     let title = title(dropped, &found);
-    let mut model = match &found {
-        Found::Checkpoint(folder) => checkpoint::read(folder, None, Scope::Whole, watch)?,
-        Found::Gguf(folder, name) => gguf::read(folder, name, Scope::Whole)?,
-        Found::Package(folder) => coreml::package(folder, &title, &beside(dropped, folder))?,
-        Found::Compiled(folder) => coreml::compiled(folder, &title, &beside(dropped, folder))?,
+    let folder = found.folder.as_ref();
+    let mut model = match &found.what {
+        What::Checkpoint => checkpoint::read(folder, None, Scope::Whole, watch)?,
+        What::Gguf(name) => gguf::read(folder, name, Scope::Whole)?,
+        What::Package => coreml::package(folder, &title, &beside(dropped, folder))?,
+        What::Compiled => coreml::compiled(folder, &title, &beside(dropped, folder))?,
     };
     model.notes.extend(leftovers::notes(dropped.left_out.iter().map(String::as_str)));
     arrival(model, &title, dropped.origin, dropped.in_scratch)
 }
 
 fn is_application(folder: &Folder) -> bool {
+    const LIST: &str = "Info.plist";
     let named = folder.path.extension().is_some_and(|it| it.eq_ignore_ascii_case("app"));
-    named
-        || folder.folders.contains("MacOS")
-        || Folder::named(&folder.path.join("Contents"), &["Info.plist"]).is_ok_and(|it| it.has("Info.plist"))
+    named || Folder::named(&folder.path.join("Contents"), &[LIST]).is_ok_and(|it| it.has(LIST))
 }
 
 /// Adds the models in `folder` to `found`. A folder that is a model is not looked into any further.
@@ -248,25 +255,10 @@ fn find(folder: Folder, root: &Path, depth: usize, seen: &mut Seen, found: &mut 
         let what = format!("it holds more than `{FOLDERS}` folders");
         return Err(IntakeError::NotAModel { path: root.to_path_buf(), what });
     }
-    if coreml::is_package(&folder) {
-        found.push(Found::Package(folder));
-        return Ok(());
-    }
-    if coreml::is_compiled(&folder) {
-        found.push(Found::Compiled(folder));
-        return Ok(());
-    }
-    if folder.has("config.json") && !checkpoint::weights_of(&folder).is_empty() {
-        let ggufs = whole_ggufs(&folder);
-        found.extend(ggufs.into_iter().filter_map(|name| Some(Found::Gguf(Folder::read(&folder.path).ok()?, name))));
-        found.push(Found::Checkpoint(folder));
-        return Ok(());
-    }
-    let ggufs = whole_ggufs(&folder);
-    if !ggufs.is_empty() {
-        for name in ggufs {
-            found.push(Found::Gguf(Folder::read(&folder.path)?, name));
-        }
+    let here = models_in(&folder);
+    if !here.is_empty() {
+        let folder = Rc::new(folder);
+        found.extend(here.into_iter().map(|what| Found { folder: Rc::clone(&folder), what }));
         return Ok(());
     }
     let shown = folder.path.strip_prefix(root).unwrap_or(Path::new("")).to_string_lossy().into_owned();
@@ -275,13 +267,31 @@ fn find(folder: Folder, root: &Path, depth: usize, seen: &mut Seen, found: &mut 
     seen.names.extend(folder.files.keys().chain(folder.odd.keys()).take(room).map(below));
     if depth < DEPTH {
         for name in &folder.folders {
-            let inner = Folder::read(&folder.path.join(name))?;
-            if !is_application(&inner) {
+            // One that may not be read, or that has just gone, holds nothing that can be taken.
+            let Ok(inner) = Folder::read(&folder.path.join(name)) else { continue };
+            if is_application(&inner) {
+                seen.names.push(below(name));
+            } else {
                 find(inner, root, depth + 1, seen, found)?;
             }
         }
     }
     Ok(())
+}
+
+/// What this folder itself is or holds; not what the folders in it are.
+fn models_in(folder: &Folder) -> Vec<What> {
+    if coreml::is_package(folder) {
+        return vec![What::Package];
+    }
+    if coreml::is_compiled(folder) {
+        return vec![What::Compiled];
+    }
+    let mut models: Vec<What> = whole_ggufs(folder).into_iter().map(What::Gguf).collect();
+    if folder.has("config.json") && !checkpoint::weights_of(folder).is_empty() {
+        models.push(What::Checkpoint);
+    }
+    models
 }
 
 /// The GGUF files of a folder that may be models: of those in parts the first, and no projector beside a model.
@@ -354,8 +364,8 @@ const GENERIC: &[&str] =
 /// What the model is called: by the nearest name that says what it is.
 fn title(dropped: &Dropped<'_>, found: &Found) -> String {
     let path = found.path();
-    let name = match found {
-        Found::Gguf(_, name) => return names::cleaned(names::stem(name)),
+    let name = match &found.what {
+        What::Gguf(name) => return names::cleaned(names::stem(name)),
         _ if path == dropped.root => dropped.name.clone(),
         _ => folder_name(&path),
     };

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::Read;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::FormatError;
 
@@ -123,12 +123,12 @@ fn parse(text: &[u8], data: u64, data_start: u64) -> Result<Header, FormatError>
 
 fn tensor(name: String, info: Info) -> Result<Tensor, FormatError> {
     let wrong = |problem: String| FormatError::malformed(format!("the tensor `{}` {problem}", shown(&name)));
-    let Info { dtype, shape, data_offsets: (start, end) } = info;
+    let Info { dtype, shape: Shape(shape), data_offsets: (start, end) } = info;
     let Some(&(dtype, bits)) = TYPES.iter().find(|(known, _)| *known == dtype) else {
         return Err(wrong(format!("has numbers of the unknown type `{}`", shown(&dtype))));
     };
-    if shape.len() > DIMENSIONS || shape.iter().any(|&extent| extent > EXTENT) {
-        return Err(wrong(format!("has an absurd shape of `{}` dimensions", shape.len())));
+    if let Some(extent) = shape.iter().find(|&&extent| extent > EXTENT) {
+        return Err(wrong(format!("has an absurd dimension of `{extent}`")));
     }
     let numbers = shape.iter().try_fold(1_u64, |product, &extent| product.checked_mul(extent));
     let sized = numbers.and_then(|numbers| Some((numbers, numbers.checked_mul(bits)?)));
@@ -148,8 +148,38 @@ fn shown(name: &str) -> String {
 #[derive(Deserialize)]
 struct Info {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Shape,
     data_offsets: (u64, u64),
+}
+
+/// Dimensions, of which no more are kept than a tensor can have: a header of 100 MB could list fifty million.
+struct Shape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of dimensions")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+        let mut shape = Vec::new();
+        while let Some(extent) = seq.next_element()? {
+            if shape.len() == DIMENSIONS {
+                return Err(A::Error::custom(format_args!("an absurd shape of more than `{DIMENSIONS}` dimensions")));
+            }
+            shape.push(extent);
+        }
+        Ok(Shape(shape))
+    }
 }
 
 /// The header's object, with each name once.

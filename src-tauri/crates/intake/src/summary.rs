@@ -21,7 +21,8 @@ pub struct Summary {
     pub parameters: Option<u64>,
     /// How many numbers are stored in each type: `F16`, `Q4_K`, `MLX 4-bit`.
     pub precisions: BTreeMap<String, u64>,
-    /// The type that most numbers have, with its groups where it has some: `Q8_0`, `MLX 4-bit, groups of 64`.
+    /// The quantised type that most numbers have, with its groups where it has some: `Q8_0`, `MLX 4-bit, groups of 64`. `None`
+    /// where most are floating-point numbers.
     pub quantisation: Option<String>,
 }
 
@@ -33,8 +34,9 @@ impl Summary {
         self.parameters = Some(self.parameters.unwrap_or(0).saturating_add(numbers));
     }
 
-    /// The type of most numbers.
-    pub(crate) fn prevailing(&self) -> Option<&str> {
-        self.precisions.iter().max_by_key(|(_, numbers)| **numbers).map(|(name, _)| name.as_str())
+    /// The type of most numbers, if it is a quantised one.
+    pub(crate) fn prevailing(&self) -> Option<String> {
+        let (name, _) = self.precisions.iter().max_by_key(|(_, numbers)| **numbers)?;
+        (!["F16", "BF16", "F32", "F64"].contains(&name.as_str())).then(|| name.clone())
     }
 }

@@ -32,6 +32,8 @@ struct Example {
 }
 
 const GENERATOR: Example = Example { package: "embedbar-convert", name: "random_checkpoint", option: "--generator" };
+const FAKE_HUB: Example = Example { package: "embedbar-hub", name: "fake_hub", option: "--fake-hub" };
+const FETCH: Example = Example { package: "embedbar-hub", name: "fetch", option: "--fetch" };
 const PRODUCTS: Example = Example { package: "embedbar-kernels", name: "products", option: "--products" };
 
 /// What a script is told, besides `--embedbar`.
@@ -50,7 +52,7 @@ const MAIN: Bench = Bench {
     options: &[Passed::Bundled, Passed::Cache],
 };
 
-const NAMED: [Bench; 6] = [
+const NAMED: [Bench; 7] = [
     Bench {
         name: "speed",
         script: "speed.py",
@@ -78,6 +80,13 @@ const NAMED: [Bench; 6] = [
         requirements: Some("requirements-tokenizer.txt"),
         examples: &[GENERATOR],
         options: &[Passed::Cache],
+    },
+    Bench {
+        name: "hub",
+        script: "hub.py",
+        requirements: None,
+        examples: &[FAKE_HUB, FETCH],
+        options: &[Passed::Work("bench-hub")],
     },
     Bench { name: "soak", script: "soak.py", requirements: None, examples: &[], options: &[] },
     Bench {
@@ -153,6 +162,7 @@ mod tests {
             ("seed-table", "seed_table.py", ""),
             ("speed --quick", "speed.py", "--quick"),
             ("start --large", "start.py", "--large"),
+            ("hub --turns 3", "hub.py", "--turns 3"),
             ("--json swap", "bench.py", "--json swap"),
         ] {
             let rest = words(line);

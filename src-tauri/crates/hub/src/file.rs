@@ -31,13 +31,17 @@ use crate::client::{Failure, Patience, broken, host, passing, silent};
 use crate::digest::Hasher;
 use crate::error::file;
 use crate::journal::{Extent, Extents, Journal, gaps, insert};
+use crate::kept::Kept;
 use crate::{Digest, FilePath, HubClient, HubError, RepositoryId, Transfer};
 
 /// How much is written at a time, in bytes: one trip to the threads that may block.
 const WRITE: usize = 512 << 10;
 
-/// How much is hashed at a time, in bytes.
-const HASH: usize = 1 << 20;
+/// How much is read back and hashed at a time, in bytes: it stays in the processor's own memory.
+const HASH: usize = 256 << 10;
+
+/// How much is read back before it is looked again whether there is something in memory, in bytes.
+const READ: u64 = 8 << 20;
 
 /// How long what was written may wait for a sync.
 const SYNCED: Duration = Duration::from_secs(5);
@@ -98,6 +102,8 @@ struct Job {
     /// Only one connection asks the hub for a new place.
     asking: tokio::sync::Mutex<()>,
     mode: watch::Sender<Mode>,
+    /// What was written and not hashed yet.
+    kept: Arc<Kept>,
     grown: Notify,
 }
 
@@ -194,6 +200,7 @@ async fn attempt(client: &HubClient, source: Source, incomplete: &Path, transfer
         place: Mutex::new(place),
         asking: tokio::sync::Mutex::new(()),
         mode: watch::Sender::new(Mode::Unknown),
+        kept: Arc::default(),
         grown: Notify::new(),
     });
     let mut hashing = Abort(tokio::spawn(hash_as_it_grows(Arc::clone(&job))));
@@ -514,8 +521,8 @@ impl Job {
 
     /// Reads a body into a run; what lies before the run is skipped. All that `run` counts is in the file afterwards.
     async fn receive(&self, feed: &mut Feed, run: &mut Run, mode: Mode) -> Result<Ended, HubError> {
-        let mut writer = Writer { file: Arc::clone(&self.file), path: &self.path, at: run.at, pending: None };
-        let mut buffer = Vec::with_capacity(WRITE);
+        let mut writer = Writer { job: self, at: run.at, pending: None };
+        let mut buffer = self.kept.spare(WRITE);
         let mut modes = self.mode.subscribe();
         let mut rest = std::mem::take(&mut feed.rest);
         let mut at = run.at;
@@ -609,31 +616,31 @@ impl Job {
 
 /// Writes buffers one after another, while the next one is being filled.
 struct Writer<'a> {
-    file: Arc<File>,
-    path: &'a Path,
+    job: &'a Job,
     at: u64,
-    pending: Option<JoinHandle<io::Result<Vec<u8>>>>,
+    pending: Option<JoinHandle<io::Result<bool>>>,
 }
 
 impl Writer<'_> {
     /// Takes a full buffer and gives an empty one.
     async fn write(&mut self, buffer: Vec<u8>) -> Result<Vec<u8>, HubError> {
-        let spare = self.finish().await?;
-        let (file, at) = (Arc::clone(&self.file), self.at);
+        self.finish().await?;
+        let (file, kept, at) = (Arc::clone(&self.job.file), Arc::clone(&self.job.kept), self.at);
         self.at += buffer.len() as u64;
         self.pending = Some(spawn_blocking(move || {
             file.write_all_at(&buffer, at)?;
-            Ok(buffer)
+            Ok(kept.keep(at, buffer))
         }));
-        Ok(spare.unwrap_or_else(|| Vec::with_capacity(WRITE)))
+        Ok(self.job.kept.spare(WRITE))
     }
 
-    async fn finish(&mut self) -> Result<Option<Vec<u8>>, HubError> {
-        let Some(pending) = self.pending.take() else { return Ok(None) };
+    async fn finish(&mut self) -> Result<(), HubError> {
+        let Some(pending) = self.pending.take() else { return Ok(()) };
         let written = pending.await.map_err(|error| HubError::Client(error.to_string()))?;
-        let mut buffer = written.map_err(file("write", self.path))?;
-        buffer.clear();
-        Ok(Some(buffer))
+        if written.map_err(file("write", &self.job.path))? {
+            self.job.grown.notify_one();
+        }
+        Ok(())
     }
 }
 
@@ -646,24 +653,41 @@ fn content_range(text: &str) -> Option<(Range<u64>, Option<u64>)> {
     (first < last).then_some((first..last, total))
 }
 
-/// Hashes the file from its start, as far as it is there without a gap, until it is all there.
+/// Hashes the file from its start, as far as it is there without a gap, until it is all there: from memory what was written
+/// just now, from the disk the rest.
 async fn hash_as_it_grows(job: Arc<Job>) -> Result<Digest, HubError> {
     let mut hasher = Hasher::new(job.source.digest, job.source.size);
     let mut at = 0;
-    loop {
-        let frontier = job.frontier();
+    while at < job.source.size {
+        // Before it is looked whether there is something, so that nothing is missed.
+        let grown = job.grown.notified();
+        let (buffers, next) = job.kept.take(at);
+        if !buffers.is_empty() {
+            at += buffers.iter().map(|buffer| buffer.len() as u64).sum::<u64>();
+            let kept = Arc::clone(&job.kept);
+            hasher = blocking(move || {
+                for buffer in &buffers {
+                    hasher.update(buffer);
+                }
+                kept.give_back(buffers);
+                Ok(hasher)
+            })
+            .await?;
+            continue;
+        }
+        let frontier = job.frontier().min(next.unwrap_or(u64::MAX));
         if frontier > at {
+            // A little at a time: meanwhile what follows may have come to be kept.
+            let end = frontier.min(at + READ);
             let (data, path) = (Arc::clone(&job.file), job.path.clone());
-            hasher = blocking(move || hash(hasher, &data, &path, at..frontier)).await?;
-            at = frontier;
+            hasher = blocking(move || hash(hasher, &data, &path, at..end)).await?;
+            at = end;
+            continue;
         }
-        if at == job.source.size {
-            return Ok(hasher.finish());
-        }
-        if job.frontier() == at {
-            job.grown.notified().await;
-        }
+        grown.await;
     }
+    job.kept.close();
+    Ok(hasher.finish())
 }
 
 fn hash(mut hasher: Hasher, data: &File, path: &Path, range: Range<u64>) -> Result<Hasher, HubError> {

@@ -21,6 +21,7 @@ mod environment;
 mod error;
 mod file;
 mod journal;
+mod kept;
 mod names;
 mod quote;
 mod reference;

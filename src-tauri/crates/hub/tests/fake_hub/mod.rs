@@ -8,7 +8,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -79,6 +81,8 @@ pub(crate) struct Content {
     pub(crate) git: String,
     /// Kept in the storage.
     pub(crate) large: bool,
+    /// In place of `bytes`: a file and its length, sent as it is. Faults that change bytes do not touch it.
+    pub(crate) file: Option<(Arc<File>, u64)>,
 }
 
 impl Content {
@@ -86,11 +90,39 @@ impl Content {
         let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let sha256 = hex(&Sha256::digest(&bytes));
         let git = hex(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(&bytes).finalize());
-        Self { bytes: Arc::new(bytes), sha256, git, large }
+        Self { bytes: Arc::new(bytes), sha256, git, large, file: None }
+    }
+
+    /// A large file on the disk.
+    pub(crate) fn of_file(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let mut hasher = Sha256::new();
+        let size = io::copy(&mut &file, &mut HashWriter(&mut hasher))?;
+        let sha256 = hasher.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let content = Self::new(Vec::new(), true);
+        Ok(Self { sha256, file: Some((Arc::new(file), size)), ..content })
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.file.as_ref().map_or(self.bytes.len() as u64, |(_, size)| *size)
     }
 
     pub(crate) fn etag(&self) -> &str {
         if self.large { &self.sha256 } else { &self.git }
+    }
+}
+
+/// Takes what is read.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -279,15 +311,16 @@ impl Shared {
             .collect();
         lines.push(format!("{{\"type\":\"directory\",\"path\":\"folder\",\"size\":0,\"oid\":\"{COMMIT}\"}}"));
         lines.extend(self.files.iter().map(|(path, content)| {
-            let Content { bytes, sha256, git, large } = content;
-            let lfs = format!(",\"lfs\":{{\"oid\":\"{sha256}\",\"size\":{0},\"pointerSize\":134}}", bytes.len());
+            let Content { sha256, git, large, .. } = content;
+            let size = content.size();
+            let lfs = format!(",\"lfs\":{{\"oid\":\"{sha256}\",\"size\":{size},\"pointerSize\":134}}");
             let xet = if self.xet.load(Ordering::SeqCst) {
                 format!(",\"xetHash\":\"{}\"", reversed(sha256))
             } else {
                 String::new()
             };
             let lfs = if *large { lfs + &xet } else { String::new() };
-            format!("{{\"type\":\"file\",\"path\":\"{path}\",\"size\":{},\"oid\":\"{git}\"{lfs}}}", bytes.len())
+            format!("{{\"type\":\"file\",\"path\":\"{path}\",\"size\":{size},\"oid\":\"{git}\"{lfs}}}")
         }));
         let cursor = request.query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
         let from: usize = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
@@ -353,6 +386,13 @@ impl Shared {
             _ => (to, Fault::None),
         };
         let mut at = from;
+        if let Some((file, _)) = &content.file {
+            while at < until {
+                let sent = send(stream, file, at, until).await?;
+                self.served.fetch_add(sent, Ordering::SeqCst);
+                at += sent;
+            }
+        }
         while at < until {
             let mut end = until.min(at + (256 << 10));
             match fault {
@@ -385,19 +425,46 @@ impl Shared {
     }
 }
 
+/// Sends some bytes of a file without taking them into this process.
+#[cfg(target_os = "linux")]
+async fn send(stream: &TcpStream, file: &File, at: u64, until: u64) -> io::Result<u64> {
+    loop {
+        stream.writable().await?;
+        let mut from = at;
+        let sent = stream.try_io(tokio::io::Interest::WRITABLE, || {
+            Ok(rustix::fs::sendfile(stream, file, Some(&mut from), (until - at).min(4 << 20) as usize)?)
+        });
+        match sent {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => return Ok(sent as u64),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn send(stream: &mut TcpStream, file: &File, at: u64, until: u64) -> io::Result<u64> {
+    use std::os::unix::fs::FileExt as _;
+    let mut block = vec![0; (until - at).min(1 << 20) as usize];
+    file.read_exact_at(&mut block, at)?;
+    stream.write_all(&block).await?;
+    Ok(block.len() as u64)
+}
+
 /// Some name that is not the digest.
 fn reversed(sha256: &str) -> String {
     sha256.chars().rev().collect()
 }
 
 fn longer(content: &Content, fault: &Fault) -> u64 {
-    let size = content.bytes.len() as u64;
+    let size = content.size();
     if let Fault::Length(by) = fault { size.saturating_add_signed(*by) } else { size }
 }
 
 /// A file or a range of it.
 fn part(content: &Content, request: &Request, fault: &Fault, headers: String) -> Answer {
-    let size = content.bytes.len() as u64;
+    let size = content.size();
     let headers = if matches!(fault, Fault::Changed) { "ETag: \"another\"\r\n".to_owned() } else { headers };
     let ignored = matches!(fault, Fault::IgnoreRange | Fault::IgnoreRangeCut(_) | Fault::IgnoreRangeFlip(_))
         || matches!(fault, Fault::Changed) && request.if_range.is_some();

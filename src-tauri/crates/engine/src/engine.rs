@@ -19,7 +19,7 @@ use crate::{
     bert::{self, Bert},
     checkpoint,
     facts::{Family, ModelFacts},
-    fast, gguf, kept,
+    fast, gguf, gguf_tokenizer, kept,
     package::ComputeUnit,
     pool::{self, Unusable},
     qwen3::Qwen3,
@@ -100,7 +100,8 @@ pub fn start_threads() {
 impl Engine {
     /// Loads the model at `path` under the name `id`.
     ///
-    /// `path` is a `.gguf` file with `tokenizer.json` beside it, or a folder with `model.safetensors` (or the shards that
+    /// `path` is a `.gguf` file with `tokenizer.json` beside it or with a tokenizer of its own (see [`tokenizer_json`]
+    /// (crate::tokenizer_json)), or a folder with `model.safetensors` (or the shards that
     /// `model.safetensors.index.json` names), `config.json` and `tokenizer.json`. What sentence-transformers puts beside a
     /// model (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`)
     /// is read where it is there. A `.mlpackage` of a fixed length can be opened too: by Core ML on macOS, interpreted and slow elsewhere.
@@ -123,8 +124,13 @@ impl Engine {
             (path.parent().unwrap_or(Path::new("")), gguf::open(path)?)
         };
         let facts = gather(&opened, Sidecar::read(folder)?);
-        let tokenizer_path = folder.join("tokenizer.json");
-        let bytes = tokens::read_bytes(&tokenizer_path)?;
+        let beside = folder.join("tokenizer.json");
+        let (tokenizer_path, bytes) = if is_folder {
+            let bytes = tokens::read_bytes(&beside)?;
+            (beside, bytes)
+        } else {
+            gguf_tokenizer::beside_or_within(path, beside)?
+        };
         let weights = opened.weights;
         let demands = Demands {
             rows: Some(bert::vocabulary(&weights)?),

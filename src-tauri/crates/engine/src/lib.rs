@@ -22,6 +22,7 @@ mod error;
 mod facts;
 mod fast;
 mod gguf;
+mod gguf_tokenizer;
 #[cfg(not(target_os = "macos"))]
 mod interpreted;
 mod kept;
@@ -43,6 +44,7 @@ pub use embedbar_kernels::urgency::{Urgency, with_urgency};
 pub use backend::{Backend, BackendError, BatchShape, Output, PaddedBatch};
 pub use engine::{Arithmetic, Batch, Engine, How, is_package, start_threads};
 pub use error::EngineError;
+pub use gguf_tokenizer::tokenizer_json;
 pub use package::ComputeUnit;
 pub use recipe::{Padding, Pooling, Prompts, Recipe};
 pub use tensor_rows::TensorRows;

@@ -2,6 +2,7 @@
 //!
 //! README.md says how the values were made. Nothing here measures speed.
 
+mod gguf;
 mod reference;
 
 use std::fs;

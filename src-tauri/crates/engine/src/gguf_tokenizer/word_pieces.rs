@@ -47,7 +47,10 @@ pub(super) fn tokenizer(metadata: &Metadata) -> Result<String, Unbuildable> {
     );
     let parts = Parts {
         added: added(&pieces),
-        padding: named.padding.and_then(|id| token("padding_token_id", Some(id)).ok()).map(|(text, id)| (id, text.into())),
+        padding: named
+            .padding
+            .and_then(|id| token("padding_token_id", Some(id)).ok())
+            .map(|(text, id)| (id, text.into())),
         normalizer: json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
             "strip_accents": accents, "lowercase": lowercase}),
         pre_tokenizer: json!({"type": "BertPreTokenizer"}),

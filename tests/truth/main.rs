@@ -3,6 +3,7 @@
 //! README.md says how the values were made. Nothing here measures speed.
 
 mod gguf;
+mod mlx;
 mod reference;
 
 use std::fs;

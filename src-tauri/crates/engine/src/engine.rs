@@ -7,6 +7,7 @@ use std::{
 
 use candle_core::quantized::GgmlDType;
 use embedbar_contract::{BackendName, Generation, Precision, PromptKind, RecipeName, Truncation};
+use embedbar_mlx::Bits;
 
 #[cfg(target_os = "macos")]
 use crate::coreml::Package;
@@ -27,7 +28,7 @@ use crate::{
     revision::revision,
     sidecar::Sidecar,
     tokens::{self, Demands, TextEnd, TextTokenizer, Tokens, compiled_name},
-    weights::{Weights, weight},
+    weights::{Content, Weights, weight},
 };
 
 /// Qwen3-Embedding's own instruction for queries, for files that carry no prompts (GGUF).
@@ -337,10 +338,15 @@ fn gather(opened: &checkpoint::Opened, sidecar: Sidecar) -> ModelFacts {
 /// What the weights are stored as, by the first layer's query matrix. Mixed files (Q4_K_M) are named after their bulk, and a
 /// type between two precisions after the nearer one.
 fn precision(weights: &Weights) -> Precision {
-    match weights.dtype(weight(0, "attn_q")) {
-        Some(GgmlDType::F32) | None => Precision::Fp32,
-        Some(GgmlDType::F16 | GgmlDType::BF16) => Precision::Fp16,
-        Some(GgmlDType::Q8_0 | GgmlDType::Q8_1 | GgmlDType::Q8K | GgmlDType::Q6K) => Precision::Int8,
-        Some(_) => Precision::FourBit,
+    match weights.content(weight(0, "attn_q")) {
+        None => Precision::Fp32,
+        Some(Content::Affine(affine)) if affine.packing.bits >= Bits::Six => Precision::Int8,
+        Some(Content::Affine(_)) => Precision::FourBit,
+        Some(Content::Blocks(dtype)) => match dtype {
+            GgmlDType::F32 => Precision::Fp32,
+            GgmlDType::F16 | GgmlDType::BF16 => Precision::Fp16,
+            GgmlDType::Q8_0 | GgmlDType::Q8_1 | GgmlDType::Q8K | GgmlDType::Q6K => Precision::Int8,
+            _ => Precision::FourBit,
+        },
     }
 }

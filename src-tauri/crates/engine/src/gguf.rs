@@ -4,7 +4,7 @@
 //! file panics, and it holds a vocabulary of 150,000 strings in memory that nothing here uses. Tests write with candle's
 //! writer, so the two must agree.
 
-use std::{collections::HashMap, ops::Range, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path, sync::Arc};
 
 use candle_core::quantized::GgmlDType;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::{
     facts::{BertFacts, Family, POSITIONS, Qwen3Facts, Settings},
     mapped::Mapped,
     recipe::Pooling,
-    weights::{Entry, Naming, Weights, weight},
+    weights::{Content, Entry, Naming, Weights, weight},
 };
 
 const TENSORS: u64 = 1 << 16;
@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, EngineError> {
     let header = parse(file.bytes()).map_err(|problem| problem.of(path))?;
     let settings = Settings { path: path.to_path_buf(), values: header.values };
     let architecture = settings.text("general.architecture").unwrap_or_default().to_owned();
-    let weights = Weights::new(vec![file], header.entries, Naming::Gguf);
+    let weights = Weights::new(vec![Arc::new(file)], header.entries, Naming::Gguf);
     let family = match architecture.as_str() {
         "bert" => {
             let facts = BertFacts::from_gguf(&settings)?;
@@ -173,7 +173,9 @@ impl TensorInfo {
         let from = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(start));
         let range = from.zip(size).and_then(|(from, size)| Some(from..from.checked_add(size)?));
         match range {
-            Some(range) if range.end <= length => Ok((name, Entry { file: 0, range, shape, dtype })),
+            Some(range) if range.end <= length => {
+                Ok((name, Entry { file: 0, range, shape, content: Content::Blocks(dtype) }))
+            }
             _ => Err(format!("the tensor `{name}` ends after the end of the file")),
         }
     }
@@ -266,7 +268,7 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(format!("a setting is a list of the type `{kind}`")),
         };
-        self.take(count.checked_mul(size).unwrap_or(usize::MAX))?;
+        self.take(count.saturating_mul(size))?;
         Ok(List { kind, count, range: start..self.position })
     }
 
@@ -372,7 +374,8 @@ mod tests {
         assert_eq!(ours.entries.len(), theirs.tensor_infos.len());
         for (name, info) in &theirs.tensor_infos {
             let entry = &ours.entries[name];
-            assert_eq!((entry.shape.as_slice(), entry.dtype), (info.shape.dims(), info.ggml_dtype));
+            assert_eq!(entry.shape, info.shape.dims());
+            assert!(matches!(entry.content, Content::Blocks(dtype) if dtype == info.ggml_dtype), "{name}");
             assert_eq!(entry.range.start as u64, theirs.tensor_data_offset + info.offset);
         }
     }

@@ -10,6 +10,7 @@
 //! Why own encoders over candle instead of `candle-transformers`: its models keep a key-value cache, return logits instead
 //! of hidden states, copy the embedding table to F32 (hundreds of megabytes for Qwen3) and have no quantised BERT.
 
+mod affine;
 mod attention;
 mod backend;
 mod batches;

@@ -2,30 +2,26 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 /// A token that is found in a text before it is split.
-#[derive(Serialize)]
 pub(super) struct Added {
-    id: u32,
+    pub(super) id: u32,
     content: String,
-    single_word: bool,
-    /// Whether it swallows the white space before it.
-    pub(super) lstrip: bool,
-    rstrip: bool,
-    normalized: bool,
     special: bool,
+    /// Whether it swallows the white space before it.
+    pub(super) strips_left: bool,
 }
 
 impl Added {
     pub(super) fn new(id: u32, content: &str, special: bool) -> Self {
-        let content = content.to_owned();
-        Self { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }
+        Self { id, content: content.to_owned(), special, strips_left: false }
     }
 
-    pub(super) fn id(&self) -> u32 {
-        self.id
+    fn json(&self) -> Value {
+        let Self { id, content, special, strips_left } = self;
+        json!({"id": id, "content": content, "single_word": false, "lstrip": strips_left, "rstrip": false,
+            "normalized": false, "special": special})
     }
 }
 
@@ -47,14 +43,14 @@ impl Parts {
             json!({"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": null,
                 "pad_id": id, "pad_type_id": 0, "pad_token": token})
         });
-        let added = serde_json::to_string(&self.added).expect("names and flags can be written. This is a bug.");
+        let added = self.added.iter().map(Added::json).collect::<Value>();
         let mut text = String::with_capacity(model.len() + (1 << 16));
         let Self { normalizer, pre_tokenizer, post_processor, decoder, .. } = self;
         let parts: [(&str, String); 7] = [
             ("version", "\"1.0\"".to_owned()),
             ("truncation", "null".to_owned()),
             ("padding", padding.map_or_else(|| "null".to_owned(), |padding| padding.to_string())),
-            ("added_tokens", added),
+            ("added_tokens", added.to_string()),
             ("normalizer", normalizer.to_string()),
             ("pre_tokenizer", pre_tokenizer.to_string()),
             ("post_processor", post_processor.to_string()),

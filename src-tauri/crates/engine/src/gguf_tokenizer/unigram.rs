@@ -51,8 +51,8 @@ pub(super) fn tokenizer(metadata: &Metadata) -> Result<String, Unbuildable> {
     let before = around("add_bos_token", "bos_token_id", named.begin.or(named.class))?;
     let after = around("add_eos_token", "eos_token_id", named.end.or(named.separator))?;
     let mut added = added(&pieces);
-    if let Some(mask) = named.mask.and_then(|mask| added.iter_mut().find(|added| added.id() == mask)) {
-        mask.lstrip = true;
+    if let Some(mask) = named.mask.and_then(|mask| added.iter_mut().find(|added| added.id == mask)) {
+        mask.strips_left = true;
     }
     let marked = json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true});
     let words = json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, marked.clone()]});

@@ -26,12 +26,14 @@ pub(super) fn tokenizer(metadata: &Metadata) -> Result<String, Unbuildable> {
     }
     let mut vocabulary = Vocabulary::read(metadata)?;
     let count = vocabulary.texts.len();
-    let scores = metadata.numbers("scores", count)?.ok_or_else(|| Unbuildable::key("scores", "is missing"))?;
+    let mut scores = metadata.numbers("scores", count)?.ok_or_else(|| Unbuildable::key("scores", "is missing"))?;
     if let Some(mask) = vocabulary.named.mask.map(|id| id as usize)
         && vocabulary.kinds[mask] == Kind::Unused
         && !vocabulary.texts.contains(&MASK)
     {
         (vocabulary.texts[mask], vocabulary.kinds[mask]) = (MASK, Kind::Control);
+        // As every control token has it; that of a row without a token would be the lowest of all.
+        scores[mask] = 0.0;
     }
     let named = vocabulary.named;
     let unknown = vocabulary.kinds.iter().position(|&kind| kind == Kind::Unknown).and_then(|id| u32::try_from(id).ok());

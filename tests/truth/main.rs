@@ -2,6 +2,8 @@
 //!
 //! README.md says how the values were made. Nothing here measures speed.
 
+mod gguf;
+mod mlx;
 mod reference;
 
 use std::fs;

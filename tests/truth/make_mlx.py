@@ -1,6 +1,6 @@
 """Makes `mlx.json`: small matrices as Apple's MLX quantises them, and the numbers that MLX makes of them again.
 
-Usage: pip install "mlx[cpu]==0.32.4" numpy, then make_mlx.py. The converter's tests read the file.
+Usage: pip install "mlx[cpu]==0.32.4" numpy, then make_mlx.py. The tests of `embedbar-mlx` read the file.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-ROWS, COLUMNS = 2, 256
+ROWS, COLUMNS = 3, 128
 
 
 def case(bits: int, group: int, dtype: mx.Dtype, seed: int) -> dict:
@@ -40,7 +40,7 @@ def case(bits: int, group: int, dtype: mx.Dtype, seed: int) -> dict:
 def main() -> None:
     kinds = [
         (bits, group, dtype)
-        for bits in (4, 8)
+        for bits in (2, 3, 4, 5, 6, 8)
         for group, dtype in ((32, mx.bfloat16), (64, mx.float16), (128, mx.bfloat16))
     ]
     cases = [case(bits, group, dtype, seed) for seed, (bits, group, dtype) in enumerate(kinds)]

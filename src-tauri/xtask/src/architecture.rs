@@ -21,6 +21,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("embedbar-kernels", &["embedbar-contract", "embedbar-engine", "embedbar-memory", "embedbar-app"]),
     // A file format over the library's tokenizer; who keeps the file, and where, is the caller's affair.
     ("embedbar-vocabulary", &["embedbar-contract", "embedbar-engine", "embedbar-memory", "embedbar-app"]),
+    // A format of weights, and nothing of ours: whoever runs them and whoever converts them read it alike.
+    ("embedbar-mlx", &["embedbar-contract", "embedbar-convert", "embedbar-engine", "embedbar-kernels", "embedbar-app"]),
     // The judge of packages and their writer share no code.
     ("embedbar-convert", &["embedbar-mil"]),
     ("embedbar-mil", &["embedbar-convert", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),

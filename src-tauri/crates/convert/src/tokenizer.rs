@@ -2,8 +2,8 @@
 //!
 //! Three kinds can be said there: WordPiece as BERT has it (`bert`), byte-level BPE with Qwen's pre-tokeniser (`gpt2`, `qwen2`)
 //! and SentencePiece's Unigram as XLM-R has it (`t5`). A tokenizer with any other part is not written at all, because a reader
-//! would split texts otherwise and give other vectors without a word; [`Inexpressible`] names the part. Nothing of ours reads
-//! these keys: the engine takes `tokenizer.json`, which lies beside every target.
+//! would split texts otherwise and give other vectors without a word; [`Inexpressible`] names the part. The
+//! engine reads these keys only where no `tokenizer.json` lies beside the file; one lies beside every target.
 //!
 //! What llama.cpp does not know and what is written all the same, because ordinary texts do not meet it: the length from which
 //! BERT gives up on a word (100 characters), Qwen's NFC before the split, the white space that an added token swallows

@@ -120,7 +120,7 @@ pub(crate) fn positions(weights: &Weights, facts: &BertFacts) -> std::result::Re
     let positions = weights.f32(role, &[rows, facts.hidden])?;
     let positions = positions.narrow(0, facts.first_position, rows - facts.first_position).map_err(corrupt)?;
     let role = weight(None, "token_types");
-    if weights.dtype(role).is_none() {
+    if weights.content(role).is_none() {
         return Ok(positions);
     }
     let types = weights.shape(role)?.first().copied().unwrap_or(0);

@@ -1,24 +1,27 @@
 //! Checkpoints as transformers writes them: a folder with `config.json` and one or several safetensors files.
 //!
-//! Reads configurations of older and newer transformers, names with and without the prefix that some exports add, and
-//! F32, F16 and BF16. Pickles (`pytorch_model.bin`) and code in the folder are never touched.
+//! Reads configurations of older and newer transformers, names with and without the prefix that some exports add, F32, F16 and
+//! BF16, and what MLX has quantised. Pickles (`pytorch_model.bin`) and code in the folder are never touched.
 
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use candle_core::quantized::GgmlDType;
+use embedbar_mlx::Quantisation;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use crate::{
     EngineError,
+    affine::{self, Packed},
     facts::{BertFacts, Family, Qwen3Facts, Settings},
     mapped::Mapped,
     recipe::Pooling,
     sidecar::read_json,
-    weights::{Entry, Naming, Weights, weight},
+    weights::{Content, Entry, Naming, Weights, weight},
 };
 
 /// Files of one checkpoint at most.
@@ -70,11 +73,10 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, EngineError> {
     let path = folder.join("config.json");
     let config = read_json(&path)?.ok_or_else(|| EngineError::Missing { path: path.clone() })?;
     let settings = Settings::from_json(&path, config)?;
-    for key in ["quantization", "quantization_config"] {
-        if settings.values.get(key).is_some_and(Value::is_object) {
-            return Err(EngineError::unsupported(&path, format!("weights that are quantised by `{key}`")));
-        }
-    }
+    let said = |key| settings.values.get(key).filter(|value| value.is_object());
+    let quantisation = Quantisation::read(said("quantization"), said("quantization_config"))
+        .map_err(|refused| EngineError::unsupported(&path, refused.to_string()))?;
+    let folder = &Folder { path: folder, configuration: &path, quantisation };
     match kind(&settings)?.as_str() {
         "bert" => {
             let weights = read_weights(folder, ("encoder.layer.", BERT))?;
@@ -115,14 +117,22 @@ fn kind(settings: &Settings) -> Result<String, EngineError> {
 
 type LayerNames = (&'static str, &'static [(&'static str, &'static str)]);
 
-fn read_weights(folder: &Path, (layer, stems): LayerNames) -> Result<Weights, EngineError> {
+/// A checkpoint's folder, and how its weights are quantised.
+struct Folder<'a> {
+    path: &'a Path,
+    configuration: &'a Path,
+    quantisation: Option<Quantisation>,
+}
+
+fn read_weights(folder: &Folder, (layer, stems): LayerNames) -> Result<Weights, EngineError> {
     let mut files = Vec::new();
-    let mut entries = HashMap::new();
-    for path in weight_files(folder)? {
+    let (mut entries, mut packed) = (HashMap::new(), HashMap::new());
+    for path in weight_files(folder.path)? {
         let file = Mapped::open(&path)?;
-        add_entries(&file, files.len(), &mut entries)?;
-        files.push(file);
+        add_entries(&file, files.len(), &mut entries, &mut packed)?;
+        files.push(Arc::new(file));
     }
+    affine::fold(&files, &mut entries, packed, (folder.configuration, folder.quantisation.as_ref()))?;
     let (_, anchor) = stems[0];
     let anchor = format!("{anchor}.weight");
     let prefix = entries
@@ -165,16 +175,26 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
         .collect()
 }
 
-fn add_entries(file: &Mapped, number: usize, entries: &mut HashMap<String, Entry>) -> Result<(), EngineError> {
+fn add_entries(
+    file: &Mapped,
+    number: usize,
+    entries: &mut HashMap<String, Entry>,
+    packed: &mut HashMap<String, Packed>,
+) -> Result<(), EngineError> {
     let bytes = file.bytes();
     let (header, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|error| EngineError::corrupt(file.path(), error))?;
     let start = header + 8;
     for (name, info) in metadata.tensors() {
+        let range = start + info.data_offsets.0..start + info.data_offsets.1;
         let dtype = match info.dtype {
             Dtype::F32 => GgmlDType::F32,
             Dtype::F16 => GgmlDType::F16,
             Dtype::BF16 => GgmlDType::BF16,
+            Dtype::U32 if name.ends_with(".weight") => {
+                packed.insert(name, Packed { file: number, range, shape: info.shape.clone() });
+                continue;
+            }
             other if name.ends_with(".weight") => {
                 let what = format!("the tensor `{name}` in numbers of the kind `{other:?}`");
                 return Err(EngineError::unsupported(file.path(), what));
@@ -182,8 +202,7 @@ fn add_entries(file: &Mapped, number: usize, entries: &mut HashMap<String, Entry
             // Such as `position_ids`, which no encoder asks for.
             _ => continue,
         };
-        let range = start + info.data_offsets.0..start + info.data_offsets.1;
-        entries.insert(name, Entry { file: number, range, shape: info.shape.clone(), dtype });
+        entries.insert(name, Entry { file: number, range, shape: info.shape.clone(), content: Content::Blocks(dtype) });
     }
     Ok(())
 }

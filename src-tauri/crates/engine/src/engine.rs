@@ -7,6 +7,7 @@ use std::{
 
 use candle_core::quantized::GgmlDType;
 use embedbar_contract::{BackendName, Generation, Precision, PromptKind, RecipeName, Truncation};
+use embedbar_mlx::Bits;
 
 #[cfg(target_os = "macos")]
 use crate::coreml::Package;
@@ -19,7 +20,7 @@ use crate::{
     bert::{self, Bert},
     checkpoint,
     facts::{Family, ModelFacts},
-    fast, gguf, kept,
+    fast, gguf, gguf_tokenizer, kept,
     package::ComputeUnit,
     pool::{self, Unusable},
     qwen3::Qwen3,
@@ -27,7 +28,7 @@ use crate::{
     revision::revision,
     sidecar::Sidecar,
     tokens::{self, Demands, TextEnd, TextTokenizer, Tokens, compiled_name},
-    weights::{Weights, weight},
+    weights::{Content, Weights, weight},
 };
 
 /// Qwen3-Embedding's own instruction for queries, for files that carry no prompts (GGUF).
@@ -100,7 +101,8 @@ pub fn start_threads() {
 impl Engine {
     /// Loads the model at `path` under the name `id`.
     ///
-    /// `path` is a `.gguf` file with `tokenizer.json` beside it, or a folder with `model.safetensors` (or the shards that
+    /// `path` is a `.gguf` file with `tokenizer.json` beside it or with a tokenizer of its own (see [`tokenizer_json`]
+    /// (crate::tokenizer_json)), or a folder with `model.safetensors` (or the shards that
     /// `model.safetensors.index.json` names), `config.json` and `tokenizer.json`. What sentence-transformers puts beside a
     /// model (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`)
     /// is read where it is there. A `.mlpackage` of a fixed length can be opened too: by Core ML on macOS, interpreted and slow elsewhere.
@@ -123,8 +125,13 @@ impl Engine {
             (path.parent().unwrap_or(Path::new("")), gguf::open(path)?)
         };
         let facts = gather(&opened, Sidecar::read(folder)?);
-        let tokenizer_path = folder.join("tokenizer.json");
-        let bytes = tokens::read_bytes(&tokenizer_path)?;
+        let beside = folder.join("tokenizer.json");
+        let (tokenizer_path, bytes) = if is_folder {
+            let bytes = tokens::read_bytes(&beside)?;
+            (beside, bytes)
+        } else {
+            gguf_tokenizer::beside_or_within(path, beside)?
+        };
         let weights = opened.weights;
         let demands = Demands {
             rows: Some(bert::vocabulary(&weights)?),
@@ -331,10 +338,15 @@ fn gather(opened: &checkpoint::Opened, sidecar: Sidecar) -> ModelFacts {
 /// What the weights are stored as, by the first layer's query matrix. Mixed files (Q4_K_M) are named after their bulk, and a
 /// type between two precisions after the nearer one.
 fn precision(weights: &Weights) -> Precision {
-    match weights.dtype(weight(0, "attn_q")) {
-        Some(GgmlDType::F32) | None => Precision::Fp32,
-        Some(GgmlDType::F16 | GgmlDType::BF16) => Precision::Fp16,
-        Some(GgmlDType::Q8_0 | GgmlDType::Q8_1 | GgmlDType::Q8K | GgmlDType::Q6K) => Precision::Int8,
-        Some(_) => Precision::FourBit,
+    match weights.content(weight(0, "attn_q")) {
+        None => Precision::Fp32,
+        Some(Content::Affine(affine)) if affine.packing.bits >= Bits::Six => Precision::Int8,
+        Some(Content::Affine(_)) => Precision::FourBit,
+        Some(Content::Blocks(dtype)) => match dtype {
+            GgmlDType::F32 => Precision::Fp32,
+            GgmlDType::F16 | GgmlDType::BF16 => Precision::Fp16,
+            GgmlDType::Q8_0 | GgmlDType::Q8_1 | GgmlDType::Q8K | GgmlDType::Q6K => Precision::Int8,
+            _ => Precision::FourBit,
+        },
     }
 }

@@ -187,8 +187,9 @@ impl EngineError {
     fn hint(&self) -> &'static str {
         match self {
             Self::Missing { .. } => {
-                "A model is a `.gguf` file with `tokenizer.json` beside it, or a folder with `model.safetensors`, \
-                 `config.json` and `tokenizer.json`; copy the missing file there or install the model again."
+                "A model is a `.gguf` file that has a tokenizer in it or `tokenizer.json` beside it, or a folder with \
+                 `model.safetensors`, `config.json` and `tokenizer.json`; copy the missing file there or install the model \
+                 again."
             }
             Self::Unreadable { .. } => "Check the permissions of the file and of its folder.",
             Self::Corrupt { .. } => "Remove the model and install it again; a download may have been interrupted.",

@@ -1,10 +1,10 @@
-//! Reads GGUF files: header, scalar metadata and where each tensor lies. The tensors themselves stay in the mapped file.
+//! Reads GGUF files: header, scalar metadata and where each list and each tensor lies. Both stay in the mapped file.
 //!
 //! Why not candle's reader: it divides by `general.alignment` and multiplies dimensions without a check, so that a crafted
 //! file panics, and it holds a vocabulary of 150,000 strings in memory that nothing here uses. Tests write with candle's
 //! writer, so the two must agree.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path, sync::Arc};
 
 use candle_core::quantized::GgmlDType;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::{
     facts::{BertFacts, Family, POSITIONS, Qwen3Facts, Settings},
     mapped::Mapped,
     recipe::Pooling,
-    weights::{Entry, Naming, Weights, weight},
+    weights::{Content, Entry, Naming, Weights, weight},
 };
 
 const TENSORS: u64 = 1 << 16;
@@ -23,16 +23,23 @@ const KEYS: u64 = 1 << 16;
 /// Names of tensors and keys; texts may be longer (chat templates).
 const NAME: usize = 1 << 10;
 const TEXT: usize = 1 << 20;
+/// The format's number for a list.
+const LIST: u32 = 9;
 
 /// Opens the GGUF file at `path`.
 pub(crate) fn open(path: &Path) -> Result<Opened, EngineError> {
     let file = Mapped::open(path)?;
-    let header = parse(file.bytes()).map_err(|problem| EngineError::corrupt(path, problem))?;
+    let header = parse(file.bytes()).map_err(|problem| problem.of(path))?;
     let settings = Settings { path: path.to_path_buf(), values: header.values };
     let architecture = settings.text("general.architecture").unwrap_or_default().to_owned();
-    let weights = Weights::new(vec![file], header.entries, Naming::Gguf);
+    let weights = Weights::new(vec![Arc::new(file)], header.entries, Naming::Gguf);
     let family = match architecture.as_str() {
-        "bert" => Family::Bert(BertFacts::from_gguf(&settings)?),
+        "bert" => {
+            let facts = BertFacts::from_gguf(&settings)?;
+            // Some converters count the rows of XLM-R's table that are no positions, and leave them out all the same.
+            let rows = weights.shape(weight(None, "position_embd"))?.first().copied().unwrap_or(0);
+            Family::Bert(BertFacts { positions: facts.positions.min(rows.max(1)), ..facts })
+        }
         "qwen3" => {
             let head_width = weights.shape(weight(0, "attn_q_norm"))?.iter().product();
             Family::Qwen3(Qwen3Facts::from_gguf(&settings, head_width)?)
@@ -54,30 +61,77 @@ pub(crate) fn open(path: &Path) -> Result<Opened, EngineError> {
     Ok(Opened { weights, family, pooling, max_tokens })
 }
 
+/// What stands before the tensors.
 #[derive(Debug)]
-struct Header {
-    /// Scalars and texts; arrays (vocabularies) are passed over.
-    values: HashMap<String, Value>,
+pub(crate) struct Header {
+    /// Scalars and texts, except over-long ones.
+    pub(crate) values: HashMap<String, Value>,
+    /// Vocabularies and their like.
+    pub(crate) lists: HashMap<String, List>,
     entries: HashMap<String, Entry>,
 }
 
-fn parse(bytes: &[u8]) -> Result<Header, String> {
+/// Where a list lies in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct List {
+    /// The format's number for the type of its items.
+    pub(crate) kind: u32,
+    pub(crate) count: usize,
+    /// The bytes of its items, inside the file.
+    pub(crate) range: Range<usize>,
+}
+
+/// Why a header cannot be used.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// It does not add up.
+    Corrupt(String),
+    /// It is sound, and has a tensor of a type that nothing here multiplies with.
+    Unsupported(String),
+}
+
+impl Problem {
+    pub(crate) fn of(self, path: &Path) -> EngineError {
+        match self {
+            Self::Corrupt(problem) => EngineError::corrupt(path, problem),
+            Self::Unsupported(what) => EngineError::unsupported(path, what),
+        }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(problem: String) -> Self {
+        Self::Corrupt(problem)
+    }
+}
+
+/// Reads the header that the file `bytes` begins with.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Header, Problem> {
     let mut reader = Reader { bytes, position: 0 };
     if reader.take(4)? != b"GGUF" {
-        return Err("it does not begin like a GGUF file".to_owned());
+        return Err("it does not begin like a GGUF file".to_owned().into());
     }
     let version = reader.u32()?;
     if !(2..=3).contains(&version) {
-        return Err(format!("it has version `{version}` of GGUF; `2` and `3` can be read"));
+        return Err(format!("it has version `{version}` of GGUF; `2` and `3` can be read").into());
     }
     let tensors = reader.count("tensors", TENSORS)?;
     let keys = reader.count("settings", KEYS)?;
-    let mut values = HashMap::new();
+    let (mut values, mut lists) = (HashMap::new(), HashMap::new());
     for _ in 0..keys {
         let key = reader.text(NAME)?;
-        let kind = reader.u32()?;
-        if let Some(value) = reader.value(kind)? {
-            values.insert(key, value);
+        if values.contains_key(&key) || lists.contains_key(&key) {
+            return Err(format!("it has the setting `{key}` twice").into());
+        }
+        match reader.u32()? {
+            LIST => {
+                lists.insert(key, reader.list()?);
+            }
+            kind => {
+                if let Some(value) = reader.value(kind)? {
+                    values.insert(key, value);
+                }
+            }
         }
     }
     let infos = (0..tensors).map(|_| reader.tensor()).collect::<Result<Vec<_>, _>>()?;
@@ -86,11 +140,17 @@ fn parse(bytes: &[u8]) -> Result<Header, String> {
         Some(value) => value.as_u64().unwrap_or(0),
     };
     if !alignment.is_power_of_two() || !(8..=1 << 20).contains(&alignment) {
-        return Err(format!("its tensors are aligned to `{alignment}` bytes"));
+        return Err(format!("its tensors are aligned to `{alignment}` bytes").into());
     }
     let start = reader.position.next_multiple_of(alignment as usize);
-    let entries = infos.into_iter().map(|info| info.placed(start, bytes.len())).collect::<Result<_, _>>()?;
-    Ok(Header { values, entries })
+    let mut entries = HashMap::with_capacity(infos.len());
+    for info in infos {
+        let (name, entry) = info.placed(start, bytes.len())?;
+        if let Some(name) = entries.insert(name.clone(), entry).map(|_| name) {
+            return Err(format!("it has the tensor `{name}` twice").into());
+        }
+    }
+    Ok(Header { values, lists, entries })
 }
 
 /// What the header says of a tensor.
@@ -113,7 +173,9 @@ impl TensorInfo {
         let from = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(start));
         let range = from.zip(size).and_then(|(from, size)| Some(from..from.checked_add(size)?));
         match range {
-            Some(range) if range.end <= length => Ok((name, Entry { file: 0, range, shape, dtype })),
+            Some(range) if range.end <= length => {
+                Ok((name, Entry { file: 0, range, shape, content: Content::Blocks(dtype) }))
+            }
             _ => Err(format!("the tensor `{name}` ends after the end of the file")),
         }
     }
@@ -162,7 +224,7 @@ impl<'a> Reader<'a> {
         Ok(String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned())
     }
 
-    /// The value of the given kind; `None` for arrays and over-long texts, which are passed over.
+    /// The value of the given kind; `None` for over-long texts, which are passed over.
     fn value(&mut self, kind: u32) -> Result<Option<Value>, String> {
         Ok(Some(match kind {
             0 => self.array().map(u8::from_le_bytes)?.into(),
@@ -174,7 +236,6 @@ impl<'a> Reader<'a> {
             6 => f64::from(self.array().map(f32::from_le_bytes)?).into(),
             7 => (self.array::<1>()? != [0]).into(),
             8 => return self.long_text(),
-            9 => return self.skip_array().map(|()| None),
             10 => self.u64()?.into(),
             11 => self.array().map(i64::from_le_bytes)?.into(),
             12 => self.array().map(f64::from_le_bytes)?.into(),
@@ -188,9 +249,10 @@ impl<'a> Reader<'a> {
         Ok((length <= TEXT).then(|| String::from_utf8_lossy(bytes).trim_end_matches('\0').into()))
     }
 
-    fn skip_array(&mut self) -> Result<(), String> {
+    fn list(&mut self) -> Result<List, String> {
         let kind = self.u32()?;
-        let count = self.u64()?;
+        let count = usize::try_from(self.u64()?).unwrap_or(usize::MAX);
+        let start = self.position;
         let size = match kind {
             0 | 1 | 7 => 1,
             2 | 3 => 2,
@@ -202,19 +264,19 @@ impl<'a> Reader<'a> {
                     let length = self.u64()?;
                     self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
                 }
-                return Ok(());
+                return Ok(List { kind, count, range: start..self.position });
             }
-            _ => return Err(format!("a setting is an array of the type `{kind}`")),
+            _ => return Err(format!("a setting is a list of the type `{kind}`")),
         };
-        let bytes = count.checked_mul(size).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX);
-        self.take(bytes).map(|_| ())
+        self.take(count.saturating_mul(size))?;
+        Ok(List { kind, count, range: start..self.position })
     }
 
-    fn tensor(&mut self) -> Result<TensorInfo, String> {
+    fn tensor(&mut self) -> Result<TensorInfo, Problem> {
         let name = self.text(NAME)?;
         let dimensions = self.u32()?;
         if !(1..=4).contains(&dimensions) {
-            return Err(format!("the tensor `{name}` has `{dimensions}` dimensions"));
+            return Err(format!("the tensor `{name}` has `{dimensions}` dimensions").into());
         }
         let mut shape = Vec::new();
         for _ in 0..dimensions {
@@ -223,7 +285,7 @@ impl<'a> Reader<'a> {
         // The file counts from the innermost dimension.
         shape.reverse();
         let kind = self.u32()?;
-        let dtype = dtype(kind).ok_or_else(|| format!("the tensor `{name}` has the unknown type `{kind}`"))?;
+        let dtype = dtype(kind).ok_or_else(|| unreadable(&name, kind))?;
         Ok(TensorInfo { name, shape, dtype, offset: self.u64()? })
     }
 }
@@ -246,6 +308,27 @@ fn dtype(kind: u32) -> Option<GgmlDType> {
         30 => GgmlDType::BF16,
         _ => return None,
     })
+}
+
+/// Why a tensor of no type of candle's is refused: the importance-matrix quantisations and MXFP4 are known by name.
+fn unreadable(name: &str, kind: u32) -> Problem {
+    let known = match kind {
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        40 => "NVFP4",
+        _ => return format!("the tensor `{name}` has the unknown type `{kind}`").into(),
+    };
+    Problem::Unsupported(format!("the tensor `{name}` in the type {known}"))
 }
 
 #[cfg(test)]
@@ -287,11 +370,12 @@ mod tests {
         assert_eq!(ours.values["general.architecture"], "bert");
         assert_eq!(ours.values["bert.block_count"], 6);
         assert_eq!(ours.values["bert.attention.causal"], false);
-        assert!(!ours.values.contains_key("tokenizer.ggml.tokens"));
+        assert_eq!((ours.lists["tokenizer.ggml.tokens"].kind, ours.lists["tokenizer.ggml.tokens"].count), (8, 2));
         assert_eq!(ours.entries.len(), theirs.tensor_infos.len());
         for (name, info) in &theirs.tensor_infos {
             let entry = &ours.entries[name];
-            assert_eq!((entry.shape.as_slice(), entry.dtype), (info.shape.dims(), info.ggml_dtype));
+            assert_eq!(entry.shape, info.shape.dims());
+            assert!(matches!(entry.content, Content::Blocks(dtype) if dtype == info.ggml_dtype), "{name}");
             assert_eq!(entry.range.start as u64, theirs.tensor_data_offset + info.offset);
         }
     }
@@ -331,7 +415,8 @@ mod tests {
         let value = gguf_file::Value::U32(0);
         let mut bytes = std::io::Cursor::new(Vec::new());
         gguf_file::write(&mut bytes, &[("general.alignment", &value)], &[]).unwrap();
-        assert!(parse(&bytes.into_inner()).unwrap_err().contains("`0`"));
+        let Err(Problem::Corrupt(problem)) = parse(&bytes.into_inner()) else { panic!("it divides by it") };
+        assert!(problem.contains("`0`"), "{problem}");
     }
 
     proptest! {

@@ -10,6 +10,7 @@
 //! Why own encoders over candle instead of `candle-transformers`: its models keep a key-value cache, return logits instead
 //! of hidden states, copy the embedding table to F32 (hundreds of megabytes for Qwen3) and have no quantised BERT.
 
+mod affine;
 mod attention;
 mod backend;
 mod batches;
@@ -22,6 +23,7 @@ mod error;
 mod facts;
 mod fast;
 mod gguf;
+mod gguf_tokenizer;
 #[cfg(not(target_os = "macos"))]
 mod interpreted;
 mod kept;
@@ -43,6 +45,7 @@ pub use embedbar_kernels::urgency::{Urgency, with_urgency};
 pub use backend::{Backend, BackendError, BatchShape, Output, PaddedBatch};
 pub use engine::{Arithmetic, Batch, Engine, How, is_package, start_threads};
 pub use error::EngineError;
+pub use gguf_tokenizer::tokenizer_json;
 pub use package::ComputeUnit;
 pub use recipe::{Padding, Pooling, Prompts, Recipe};
 pub use tensor_rows::TensorRows;

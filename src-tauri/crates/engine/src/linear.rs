@@ -1,6 +1,6 @@
 //! Matrix products with weights in the three forms they come in. Inputs and outputs are F32 rows.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use candle_core::{Device, Module, Result, Tensor, quantized::QMatMul, quantized::QTensor};
 use half::{
@@ -8,7 +8,7 @@ use half::{
     slice::{HalfBitsSliceExt, HalfFloatSliceExt},
 };
 
-use crate::mapped::Mapped;
+use crate::{affine::Groups, weights::Stored};
 
 /// Numbers that are widened at a time: 4 MiB of F32, which stay in the cache between widening and multiplying.
 const WIDENED: usize = 1 << 20;
@@ -22,8 +22,8 @@ pub(crate) enum Linear {
         /// `[out]`.
         bias: Option<Tensor>,
     },
-    /// F16 or BF16 in the file.
-    Half(HalfLinear),
+    /// F16, BF16 or MLX's packed integers in the file.
+    Widened(WidenedLinear),
     /// Quantised blocks in the file.
     Quantized {
         /// `[out, in]`.
@@ -43,7 +43,7 @@ impl Linear {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (product, bias) = match self {
             Self::Dense { transposed, bias } => (x.matmul(transposed)?, bias),
-            Self::Half(half) => (half.product(x)?, &half.bias),
+            Self::Widened(layer) => (layer.product(x)?, &layer.bias),
             // Not `QMatMul::from_arc`, which decides by the environment and by the type whether to widen everything.
             Self::Quantized { weight, bias } => (QMatMul::QTensor(Arc::clone(weight)).forward(x)?, bias),
         };
@@ -54,31 +54,29 @@ impl Linear {
     }
 }
 
-/// A matrix of F16 or BF16 numbers that stays in its file.
+/// A matrix of F16, BF16 or MLX's packed integers that stays in its file.
 ///
-/// candle's half-precision products are slower than F32 on processors (BF16 has none and widens whole matrices), and its
-/// F16 BERT overflows to NaN. So each block of rows is widened to F32 just before its product: exact arithmetic in F32 on
-/// the stored numbers, and no second copy of the weights.
-pub(crate) struct HalfLinear {
-    pub(crate) file: Arc<Mapped>,
-    pub(crate) range: Range<usize>,
-    /// BF16 instead of F16.
-    pub(crate) brain: bool,
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
+/// candle's half-precision products are slower than F32 on processors (BF16 has none and widens whole matrices), its F16 BERT
+/// overflows to NaN, and it has no product with such integers. So each block of rows is widened to F32 just before its product:
+/// exact arithmetic in F32 on the stored numbers, and no second copy of the weights.
+pub(crate) struct WidenedLinear {
+    pub(crate) stored: Stored,
     pub(crate) bias: Option<Tensor>,
 }
 
-impl HalfLinear {
+impl WidenedLinear {
     fn product(&self, x: &Tensor) -> Result<Tensor> {
-        let rows_at_once = (WIDENED / self.columns).max(1);
-        let bytes = &self.file.bytes()[self.range.clone()];
-        let mut parts = Vec::with_capacity(self.rows.div_ceil(rows_at_once));
-        for block in bytes.chunks(rows_at_once * self.columns * 2) {
-            let mut numbers = vec![0_f32; block.len() / 2];
-            widen(block, self.brain, &mut numbers);
-            let rows = numbers.len() / self.columns;
-            let block = Tensor::from_vec(numbers, (rows, self.columns), &Device::Cpu)?;
+        let Stored { rows, columns, .. } = self.stored;
+        let rows_at_once = (WIDENED / columns).max(1);
+        let mut groups = Groups::default();
+        let mut parts = Vec::with_capacity(rows.div_ceil(rows_at_once));
+        for first in (0..rows).step_by(rows_at_once) {
+            let count = rows_at_once.min(rows - first);
+            let mut numbers = vec![0_f32; count * columns];
+            for (row, numbers) in (first..).zip(numbers.chunks_exact_mut(columns)) {
+                self.stored.numbers(row, &mut groups, numbers);
+            }
+            let block = Tensor::from_vec(numbers, (count, columns), &Device::Cpu)?;
             parts.push(x.matmul(&block.t()?)?);
         }
         match parts.as_slice() {

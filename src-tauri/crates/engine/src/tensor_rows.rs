@@ -15,7 +15,10 @@ use candle_core::{
     quantized::{QStorage, QTensor},
 };
 
-use crate::{EngineError, gguf, weights::Weights};
+use crate::{
+    EngineError, gguf,
+    weights::{Content, Weights},
+};
 
 /// A GGUF file whose tensors are read by rows.
 #[derive(Debug)]
@@ -41,8 +44,11 @@ impl TensorRows {
     pub fn read(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
         let missing = || EngineError::MissingTensor { path: self.path.clone(), tensor: name.to_owned() };
         let entry = self.weights.entry(name).ok_or_else(missing)?;
+        let Content::Blocks(dtype) = entry.content else {
+            unreachable!("MLX packs nothing in GGUF files. This is a bug.")
+        };
         let width = entry.shape.last().copied().unwrap_or(1);
-        let row_bytes = width / entry.dtype.block_size() * entry.dtype.type_size();
+        let row_bytes = width / dtype.block_size() * dtype.type_size();
         let start = entry.range.start + first * row_bytes;
         let range = start..start + out.len() / width * row_bytes;
         if !out.len().is_multiple_of(width) || range.end > entry.range.end {
@@ -54,7 +60,7 @@ impl TensorRows {
             .seek(SeekFrom::Start(range.start as u64))
             .and_then(|_| (&self.file).read_exact(&mut bytes))
             .map_err(|error| EngineError::reading(&self.path, error))?;
-        let numbers = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, entry.dtype)
+        let numbers = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, dtype)
             .and_then(|storage| QTensor::new(storage, (out.len() / width, width)))
             .and_then(|rows| rows.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>())
             .map_err(|error| {

@@ -18,7 +18,7 @@ use tokenizers::{Decoder, Encoding, Model, Normalizer, PostProcessor, PreTokeniz
 use crate::{EngineError, kept::Draft, mapped::Mapped, recipe::Padding};
 
 /// Larger than any real one (Qwen3's has 11 MB, XLM-R's 17 MB).
-const LARGEST: u64 = 64 << 20;
+pub(crate) const LARGEST: u64 = 64 << 20;
 
 /// Texts from which on several threads tokenise.
 const PARALLEL: usize = 8;

@@ -8,12 +8,13 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use candle_core::{
     DType, Device, Tensor,
-    quantized::{GgmlDType, QTensor},
+    quantized::{GgmlDType, QStorage, QTensor},
 };
 
 use crate::{
     EngineError,
-    linear::{HalfLinear, Linear},
+    affine::{self, Affine, Groups},
+    linear::{self, Linear, WidenedLinear},
     mapped::Mapped,
     mapped_blocks,
 };
@@ -25,10 +26,18 @@ pub(crate) struct Entry {
     pub(crate) file: usize,
     /// Its bytes in that file; inside the file.
     pub(crate) range: Range<usize>,
-    /// Its shape, rows first.
+    /// Its shape, rows first, in numbers, however many of them share a byte.
     pub(crate) shape: Vec<usize>,
-    /// What its numbers are stored as.
-    pub(crate) dtype: GgmlDType,
+    pub(crate) content: Content,
+}
+
+/// What the bytes of a tensor are.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// Numbers, or blocks of them, of one of candle's types.
+    Blocks(GgmlDType),
+    /// Integers that MLX has packed.
+    Affine(Box<Affine>),
 }
 
 /// A matrix in its file.
@@ -37,7 +46,7 @@ pub(crate) struct Stored {
     pub(crate) file: Arc<Mapped>,
     /// Its bytes in that file.
     pub(crate) range: Range<usize>,
-    pub(crate) dtype: GgmlDType,
+    pub(crate) content: Content,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     /// What the file calls it.
@@ -50,6 +59,25 @@ impl Stored {
         let bytes = &self.file.bytes()[self.range.clone()];
         let length = bytes.len() / self.rows;
         &bytes[row * length..][..length]
+    }
+
+    /// Widens row `row` of floating-point or packed numbers to `target`.
+    pub(crate) fn numbers(&self, row: usize, groups: &mut Groups, target: &mut [f32]) {
+        match &self.content {
+            Content::Affine(affine) => affine.row(self.row(row), row, groups, target),
+            Content::Blocks(dtype) => {
+                debug_assert!(matches!(dtype, GgmlDType::F16 | GgmlDType::BF16), "{dtype:?}");
+                linear::widen(self.row(row), *dtype == GgmlDType::BF16, target);
+            }
+        }
+    }
+
+    /// Lets the system take back its pages.
+    pub(crate) fn release(&self) {
+        self.file.release(&self.range);
+        if let Content::Affine(affine) = &self.content {
+            affine.release();
+        }
     }
 }
 
@@ -117,8 +145,8 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    pub(crate) fn new(files: Vec<Mapped>, entries: HashMap<String, Entry>, naming: Naming) -> Self {
-        Self { files: files.into_iter().map(Arc::new).collect(), entries, naming }
+    pub(crate) fn new(files: Vec<Arc<Mapped>>, entries: HashMap<String, Entry>, naming: Naming) -> Self {
+        Self { files, entries, naming }
     }
 
     /// The mapped files, in a fixed order.
@@ -132,8 +160,8 @@ impl Weights {
     }
 
     /// What the tensor's numbers are stored as; `None` where there is no such tensor.
-    pub(crate) fn dtype(&self, role: Role) -> Option<GgmlDType> {
-        self.find(role).map(|(_, entry)| entry.dtype)
+    pub(crate) fn content(&self, role: Role) -> Option<&Content> {
+        self.find(role).map(|(_, entry)| &entry.content)
     }
 
     /// The shape of a tensor that must be there.
@@ -145,18 +173,21 @@ impl Weights {
     pub(crate) fn f32(&self, role: Role, shape: &[usize]) -> Result<Tensor, EngineError> {
         let (name, entry) = self.checked(role, shape)?;
         let file = &self.files[entry.file];
-        let tensor = match entry.dtype {
-            GgmlDType::F32 => {
+        let tensor = match entry.content {
+            Content::Blocks(GgmlDType::F32) => {
                 let bytes = &file.bytes()[entry.range.clone()];
                 match bytemuck::try_cast_slice::<u8, f32>(bytes) {
                     Ok(numbers) => Tensor::from_slice(numbers, shape, &Device::Cpu),
                     Err(_) => Tensor::from_vec(bytemuck::pod_collect_to_vec::<u8, f32>(bytes), shape, &Device::Cpu),
                 }
             }
-            _ => self.blocks(entry).and_then(|tensor| tensor.dequantize(&Device::Cpu)),
+            _ => self.blocks(entry, &name).and_then(|tensor| tensor.dequantize(&Device::Cpu)),
         };
         let tensor = tensor.map_err(|error| self.unusable(entry, &name, &error))?;
         file.release(&entry.range);
+        if let Content::Affine(affine) = &entry.content {
+            affine.release();
+        }
         Ok(tensor)
     }
 
@@ -186,7 +217,7 @@ impl Weights {
     /// A table whose rows are looked up; it stays in the file as it is stored there.
     pub(crate) fn table(&self, role: Role, shape: &[usize]) -> Result<QTensor, EngineError> {
         let (name, entry) = self.checked(role, shape)?;
-        self.blocks(entry).map_err(|error| self.unusable(entry, &name, &error))
+        self.blocks(entry, &name).map_err(|error| self.unusable(entry, &name, &error))
     }
 
     /// The matrix and bias of `roles`, stacked into one layer of F32 numbers; `shape` is each one's `[out, in]`.
@@ -212,27 +243,30 @@ impl Weights {
     /// A matrix as it is stored, for whoever packs it; `shape` is `[out, in]`.
     pub(crate) fn stored(&self, role: Role, shape: [usize; 2]) -> Result<Stored, EngineError> {
         let (name, entry) = self.checked(role, &shape)?;
-        let file = Arc::clone(&self.files[entry.file]);
-        Ok(Stored { file, range: entry.range.clone(), dtype: entry.dtype, rows: shape[0], columns: shape[1], name })
+        Ok(self.in_file(entry, name))
     }
 
-    /// The matrix and bias of `role` in the form that costs least memory: F32 numbers are copied once, F16 and BF16 stay in
-    /// the file and are widened block by block at use, quantised ones stay in the file and candle packs them at first use.
+    /// `entry` is a matrix.
+    fn in_file(&self, entry: &Entry, name: String) -> Stored {
+        let columns = entry.shape.last().copied().unwrap_or(1);
+        let rows = entry.shape.iter().rev().skip(1).product();
+        let (file, range, content) = (Arc::clone(&self.files[entry.file]), entry.range.clone(), entry.content.clone());
+        Stored { file, range, content, rows, columns, name }
+    }
+
+    /// The matrix and bias of `role` in the form that costs least memory: F32 numbers are copied once; F16, BF16 and what MLX has
+    /// packed stay in the file and are widened block by block at use; other quantised ones stay in the file and candle packs them
+    /// at first use.
     pub(crate) fn linear(&self, role: Role, shape: [usize; 2]) -> Result<Linear, EngineError> {
         let (name, entry) = self.checked(role, &shape)?;
         let bias = self.optional_f32(role.bias(), &shape[..1])?;
-        match entry.dtype {
-            GgmlDType::F32 => self.dense(&[role], shape),
-            GgmlDType::F16 | GgmlDType::BF16 => Ok(Linear::Half(HalfLinear {
-                file: Arc::clone(&self.files[entry.file]),
-                range: entry.range.clone(),
-                brain: entry.dtype == GgmlDType::BF16,
-                rows: shape[0],
-                columns: shape[1],
-                bias,
-            })),
-            _ => {
-                let tensor = self.blocks(entry).map_err(|error| self.unusable(entry, &name, &error))?;
+        match entry.content {
+            Content::Blocks(GgmlDType::F32) => self.dense(&[role], shape),
+            Content::Blocks(GgmlDType::F16 | GgmlDType::BF16) | Content::Affine(_) => {
+                Ok(Linear::Widened(WidenedLinear { stored: self.in_file(entry, name), bias }))
+            }
+            Content::Blocks(_) => {
+                let tensor = self.blocks(entry, &name).map_err(|error| self.unusable(entry, &name, &error))?;
                 Ok(Linear::Quantized { weight: Arc::new(tensor), bias })
             }
         }
@@ -262,8 +296,11 @@ impl Weights {
         Ok((name, entry))
     }
 
-    fn blocks(&self, entry: &Entry) -> candle_core::Result<QTensor> {
-        let storage = mapped_blocks::storage(&self.files[entry.file], entry.range.clone(), entry.dtype)?;
+    fn blocks(&self, entry: &Entry, name: &str) -> candle_core::Result<QTensor> {
+        let storage = match entry.content {
+            Content::Blocks(dtype) => mapped_blocks::storage(&self.files[entry.file], entry.range.clone(), dtype)?,
+            Content::Affine(_) => QStorage::Cpu(Box::new(affine::Table(self.in_file(entry, name.to_owned())))),
+        };
         QTensor::new(storage, entry.shape.as_slice())
     }
 

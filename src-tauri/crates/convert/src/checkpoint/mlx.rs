@@ -1,16 +1,10 @@
-//! MLX's quantised checkpoints: integers packed into `U32` words, a scale and a bias for every group of a row.
-//!
-//! A module `p` that is quantised has `p.weight` (`[rows, row * bits / 32]`, words little-endian, the first number in the lowest
-//! bits), `p.scales` and `p.biases` (`[rows, row / group]`); a number is `q * scale + bias`, and a scale may be negative
-//! (mlx, `ops.cpp`; mlx-lm, `utils.py`). `config.json` gives bits and group for all modules and other ones for some.
-//! [`fold`] makes one tensor of the three, of the shape that the model wants, so that what follows sees no difference.
-//!
-//! Only the affine mode with 4 or 8 bits is read. The floating-point modes (`mxfp4`, `nvfp4`) have other scales.
+//! MLX's quantised checkpoints (see `embedbar_mlx`): [`fold`] makes one tensor of a module's packed integers, scales and biases,
+//! of the shape that the model wants, so that what follows sees no difference.
 
 use std::collections::HashMap;
 
+use embedbar_mlx::{Packing, Quantisation};
 use safetensors::Dtype;
-use serde_json::Value as Json;
 
 use super::{Content, Shard, Tensor};
 use crate::ConvertError;
@@ -24,30 +18,6 @@ pub(crate) struct Affine {
     pub(crate) biases: Companion,
 }
 
-/// Bits of a number, and numbers of a row that share scale and bias.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Packing {
-    pub(crate) bits: Bits,
-    pub(crate) group: usize,
-}
-
-/// Bits of a packed number.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Bits {
-    Four,
-    Eight,
-}
-
-impl Bits {
-    /// Numbers in a byte.
-    pub(crate) fn per_byte(self) -> usize {
-        match self {
-            Self::Four => 2,
-            Self::Eight => 1,
-        }
-    }
-}
-
 /// Where a tensor is that belongs to another one: F32, F16 or BF16 numbers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Companion {
@@ -56,65 +26,13 @@ pub(crate) struct Companion {
     pub(crate) offset: u64,
 }
 
-/// What `config.json` says of quantisation.
-#[derive(Debug)]
-struct Quantisation<'a> {
-    configuration: &'a Configuration,
-    settings: &'a Json,
-}
-
-impl Quantisation<'_> {
-    /// The packing of `module`, or `None` where it is said not to be quantised.
-    fn of(&self, module: &str) -> Result<Option<Packing>, ConvertError> {
-        // The keys are MLX's own module paths, which have the prefix that some files lack.
-        let named = [module.to_owned(), format!("model.{module}")];
-        let own = named.iter().find_map(|name| self.settings.get(name));
-        match own {
-            Some(Json::Bool(false)) => Ok(None),
-            Some(own @ Json::Object(_)) => self.packing(own).map(Some),
-            _ => self.packing(self.settings).map(Some),
-        }
-    }
-
-    fn packing(&self, settings: &Json) -> Result<Packing, ConvertError> {
-        let unsupported =
-            |what: String| ConvertError::unsupported(&self.configuration.path, format!("quantisation with {what}"));
-        match settings.get("mode").or_else(|| self.settings.get("mode")) {
-            None | Some(Json::Null) => {}
-            Some(Json::String(mode)) if mode == "affine" => {}
-            Some(other) => return Err(unsupported(format!("the mode `{other}`"))),
-        }
-        let number = |key: &str| settings.get(key).or_else(|| self.settings.get(key)).and_then(Json::as_u64);
-        let bits = match number("bits") {
-            Some(4) => Bits::Four,
-            Some(8) => Bits::Eight,
-            other => return Err(unsupported(format!("`{}` bits", shown(other)))),
-        };
-        let group = match number("group_size") {
-            Some(group @ (32 | 64 | 128)) => group as usize,
-            other => return Err(unsupported(format!("groups of `{}`", shown(other)))),
-        };
-        Ok(Packing { bits, group })
-    }
-}
-
-fn shown(number: Option<u64>) -> String {
-    number.map_or_else(|| "?".to_owned(), |number| number.to_string())
-}
-
 /// Makes one tensor of each quantised module's three. A checkpoint that says nothing of quantisation stays as it is; one that was
 /// quantised by something else is refused.
 pub(crate) fn fold(shards: &mut [Shard], configuration: &Configuration) -> Result<(), ConvertError> {
-    let settings = match (configuration.value("quantization"), configuration.value("quantization_config")) {
-        (Some(settings), _) => settings,
-        // Newer versions of mlx-lm write both; what other programs write has a method.
-        (None, Some(settings)) if settings.get("quant_method").is_none() && settings.get("bits").is_some() => settings,
-        (None, Some(other)) => {
-            return Err(ConvertError::unsupported(&configuration.path, format!("`quantization_config` = `{other}`")));
-        }
-        (None, None) => return Ok(()),
-    };
-    let quantisation = Quantisation { configuration, settings };
+    let unsupported =
+        |refused: embedbar_mlx::Refused| ConvertError::unsupported(&configuration.path, refused.to_string());
+    let read = Quantisation::read(configuration.value("quantization"), configuration.value("quantization_config"));
+    let Some(quantisation) = read.map_err(unsupported)? else { return Ok(()) };
     let places: HashMap<String, (usize, usize)> = shards
         .iter()
         .enumerate()
@@ -127,7 +45,7 @@ pub(crate) fn fold(shards: &mut [Shard], configuration: &Configuration) -> Resul
         if shards[shard].tensors[tensor].content != Content::Numbers(Dtype::U32) {
             continue;
         }
-        let Some(packing) = quantisation.of(module)? else { continue };
+        let Some(packing) = quantisation.of(module).map_err(unsupported)? else { continue };
         fold_one(shards, &places, (shard, tensor), module, packing)?;
     }
     Ok(())
@@ -145,12 +63,11 @@ fn fold_one(
     let &[rows, words] = packed.shape.as_slice() else {
         return Err(ConvertError::corrupt(&path, format!("`{}` is packed and has no rows", packed.name)));
     };
-    let row = words * 4 * packing.bits.per_byte();
-    if rows == 0 || row == 0 || !row.is_multiple_of(packing.group) {
+    let Some(row) = packing.columns(words).filter(|_| rows > 0) else {
         let problem =
-            format!("rows of `{row}` numbers in `{}` are no whole groups of `{}`", packed.name, packing.group);
+            format!("rows of `{words}` words in `{}` are no whole groups of `{}` numbers", packed.name, packing.group);
         return Err(ConvertError::corrupt(&path, problem));
-    }
+    };
     let wanted = [rows, row / packing.group];
     let mut companions = Vec::with_capacity(2);
     for part in ["scales", "biases"] {

@@ -204,7 +204,7 @@ impl Matrix {
 /// Lets the system take back the pages of matrices that have been copied.
 fn release(sources: &[Stored]) {
     for source in sources {
-        source.file.release(&source.range);
+        source.release();
     }
 }
 

@@ -1,15 +1,22 @@
 //! From rows as a file stores them to rows of codes, scales and minima as the kernels pack them.
 //!
-//! Types whose groups the kernels have are taken over bit by bit; of Q4_K the product of its two scales is rounded to F16. All
-//! other quantised types become eight bits, which loses little beside what they have lost already.
+//! Types whose groups the kernels have are taken over bit by bit; of Q4_K the product of its two scales is rounded to F16, and so
+//! are the scales and biases of what MLX has quantised to two, three or four bits. All other quantised types become eight bits,
+//! which loses little beside what they have lost already.
 
 use candle_core::quantized::GgmlDType;
 use embedbar_kernels::{
     Bf16Products, Code, Element, ExactShape, Group, Isa, Layout, PackedShape, PairedShape, ScaleType, SourceRow,
 };
+use embedbar_mlx::Bits;
 use half::f16;
 
-use crate::{Arithmetic, mapped_blocks, weights::Stored};
+use crate::{
+    Arithmetic,
+    affine::Groups,
+    mapped_blocks,
+    weights::{Content, Stored},
+};
 
 /// Inputs that share a scale in every quantised type here.
 pub(super) const GROUP: usize = 32;
@@ -60,11 +67,20 @@ pub(crate) enum Stored4 {
     Q4_0,
     Q4_1,
     Q4K,
+    /// MLX's, of four bits at most.
+    Affine,
 }
 
 impl Kind {
     pub(crate) fn of(stored: &Stored) -> Self {
-        match stored.dtype {
+        let dtype = match &stored.content {
+            Content::Affine(affine) if affine.packing.bits <= Bits::Four => {
+                return Self::As(Code::FourWithMinimum, Stored4::Affine);
+            }
+            Content::Affine(_) => return Self::Eight,
+            Content::Blocks(dtype) => dtype,
+        };
+        match dtype {
             GgmlDType::F32 => Self::Exact(Element::F32),
             GgmlDType::F16 => Self::Exact(Element::F16),
             GgmlDType::BF16 => Self::Exact(Element::BF16),
@@ -128,12 +144,26 @@ impl Kind {
                     }
                 }
             }
+            Self::As(_, Stored4::Affine) => {
+                let Content::Affine(affine) = &stored.content else {
+                    unreachable!("it was found to be MLX's. This is a bug.")
+                };
+                affine.packing.codes(bytes, bytemuck::cast_slice_mut(codes));
+                let mut groups = Groups::default();
+                groups.read(affine, row, stored.columns);
+                // The groups here are the smallest of MLX's.
+                let times = affine.packing.group / GROUP;
+                for (found, target) in [(&groups.scales, scales), (&groups.biases, minima)] {
+                    if let Some(number) = found.iter().find(|&&number| !f16::from_f32(number).is_finite()) {
+                        candle_core::bail!("{number} is no scale or bias of four bits")
+                    }
+                    for (number, target) in found.iter().zip(target.chunks_exact_mut(times)) {
+                        target.fill(*number);
+                    }
+                }
+            }
             Self::Eight => {
-                let start = stored.range.start + row * bytes.len();
-                let storage = mapped_blocks::storage(&stored.file, start..start + bytes.len(), stored.dtype)?;
-                let numbers = candle_core::quantized::QTensor::new(storage, stored.columns)?
-                    .dequantize(&candle_core::Device::Cpu)?
-                    .to_vec1::<f32>()?;
+                let numbers = numbers(stored, row)?;
                 for ((numbers, codes), scale) in
                     numbers.chunks_exact(GROUP).zip(codes.chunks_exact_mut(GROUP)).zip(scales)
                 {
@@ -149,6 +179,25 @@ impl Kind {
             Self::Exact(_) => unreachable!("it has no codes. This is a bug."),
         }
         Ok(())
+    }
+}
+
+/// The numbers of a row of whatever type.
+fn numbers(stored: &Stored, row: usize) -> candle_core::Result<Vec<f32>> {
+    match &stored.content {
+        Content::Affine(affine) => {
+            let mut numbers = vec![0.0; stored.columns];
+            affine.row(stored.row(row), row, &mut Groups::default(), &mut numbers);
+            Ok(numbers)
+        }
+        Content::Blocks(dtype) => {
+            let length = stored.row(row).len();
+            let start = stored.range.start + row * length;
+            let storage = mapped_blocks::storage(&stored.file, start..start + length, *dtype)?;
+            candle_core::quantized::QTensor::new(storage, stored.columns)?
+                .dequantize(&candle_core::Device::Cpu)?
+                .to_vec1::<f32>()
+        }
     }
 }
 

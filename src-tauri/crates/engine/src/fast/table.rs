@@ -5,8 +5,10 @@ use embedbar_kernels::{Code, Element, SourceRow};
 
 use super::packing::{GROUP, Kind};
 use crate::{
-    EngineError, linear,
-    weights::{Role, Stored, Weights, rows},
+    EngineError,
+    affine::Groups,
+    linear,
+    weights::{Content, Role, Stored, Weights, rows},
 };
 
 /// A table of token embeddings, `[tokens][hidden]`.
@@ -24,6 +26,8 @@ enum Reader {
         code: Code,
         row: SourceRow,
     },
+    /// What MLX has packed, exactly.
+    Packed(Groups),
     /// Types that are rare in tables: candle's reader, which allocates.
     Candle(QTensor),
 }
@@ -33,6 +37,7 @@ impl Table {
     pub(super) fn load(weights: &Weights, role: Role, shape: [usize; 2]) -> Result<Self, EngineError> {
         let stored = weights.stored(role, shape)?;
         let reader = match Kind::of(&stored) {
+            _ if matches!(stored.content, Content::Affine(_)) => Reader::Packed(Groups::default()),
             Kind::Exact(element) => Reader::Float(element),
             kind @ Kind::As(code, _) => {
                 let groups = shape[1] / GROUP;
@@ -59,6 +64,7 @@ impl Table {
                     widen_codes(*code, row, target);
                 }
             }
+            Reader::Packed(groups) => targets.for_each(|(id, target)| stored.numbers(id, groups, target)),
             Reader::Candle(table) => target.copy_from_slice(&rows(table, ids)?.flatten_all()?.to_vec1::<f32>()?),
         }
         Ok(())
@@ -91,6 +97,8 @@ fn widen_codes(code: Code, row: &SourceRow, target: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         mapped::Mapped,
@@ -118,9 +126,9 @@ mod tests {
             let tensor = QTensor::quantize(&matrix, dtype).unwrap();
             let bytes = tensor.data().unwrap();
             std::fs::write(&path, &bytes).unwrap();
-            let entry = Entry { file: 0, range: 0..bytes.len(), shape: vec![6, 256], dtype };
+            let entry = Entry { file: 0, range: 0..bytes.len(), shape: vec![6, 256], content: Content::Blocks(dtype) };
             let entries = [("token_embd.weight".to_owned(), entry)].into();
-            let weights = Weights::new(vec![Mapped::open(&path).unwrap()], entries, Naming::Gguf);
+            let weights = Weights::new(vec![Arc::new(Mapped::open(&path).unwrap())], entries, Naming::Gguf);
             let mut table = Table::load(&weights, weight(None, "token_embd"), [6, 256]).unwrap();
             let whole = tensor.dequantize(&Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
             let mut found = vec![0.0; 3 * 256];

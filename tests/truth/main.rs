@@ -82,7 +82,7 @@ fn assert_counts(batch: &Batch, read: &[usize], total: &[usize]) {
 #[test]
 fn the_values_belong_to_the_texts_and_files_that_are_committed() -> Result<()> {
     let sentences = checkpoint::sha256(&reference::folder().join("sentences.json"))?;
-    for name in ["minilm", "qwen3-small", "bert-small", "xlm-roberta-small"] {
+    for name in ["minilm", "qwen3-small", "bert-small", "xlm-roberta-small", "nomic-bert-small"] {
         let provenance = Reference::provenance(name);
         assert_eq!(provenance["sentences_sha256"], sentences, "{name}");
         let values = checkpoint::sha256(&reference::folder().join(format!("{name}.safetensors")))?;
@@ -129,7 +129,8 @@ fn the_bundled_int8_model_stays_near_the_vectors_of_sentence_transformers() {
 #[test]
 fn a_batch_gives_what_each_text_gives_alone() -> Result<()> {
     let minilm = checkpoint::minilm_or_skip("a_batch_gives_what_each_text_gives_alone")?;
-    let small = ["qwen3-small", "bert-small", "xlm-roberta-small"].map(|name| reference::folder().join(name));
+    let small = ["qwen3-small", "bert-small", "xlm-roberta-small", "nomic-bert-small"]
+        .map(|name| reference::folder().join(name));
     for path in minilm.into_iter().chain(small) {
         // Every fourth text, and the longest, which pad the others most.
         let (all, mut engine) = (texts(), open(&path));
@@ -165,6 +166,22 @@ fn xlm_roberta_gives_the_vectors_of_transformers() {
     assert_near(&batch.vectors, &reference.vectors("native"), &texts, EXACT);
     let queries = native(&mut engine, &texts, PromptKind::Query);
     assert_near(&queries.vectors, &reference.vectors("native_query"), &texts, EXACT);
+}
+
+#[test]
+fn nomic_bert_gives_the_vectors_of_transformers() {
+    let (texts, reference) = (texts(), Reference::open("nomic-bert-small"));
+    let path = reference::folder().join("nomic-bert-small");
+    // On the kernels and on candle: both have to stretch the positions of the texts that are longer than the training's.
+    for arithmetic in [Arithmetic::Kernels, Arithmetic::Candle] {
+        let mut engine =
+            Engine::open_as("truth", &path, &How { arithmetic, ..How::default() }).expect("it can be read");
+        let batch = native(&mut engine, &texts, PromptKind::None);
+        assert_counts(&batch, &reference.counts("token_counts"), &reference.counts("total_counts"));
+        assert_near(&batch.vectors, &reference.vectors("native"), &texts, EXACT);
+        let queries = native(&mut engine, &texts, PromptKind::Query);
+        assert_near(&queries.vectors, &reference.vectors("native_query"), &texts, EXACT);
+    }
 }
 
 #[test]

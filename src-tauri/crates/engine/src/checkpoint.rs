@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     EngineError,
-    facts::{BertFacts, Family, Qwen3Facts, Settings},
+    facts::{BertFacts, Family, NomicBertFacts, Qwen3Facts, Settings},
     mapped::Mapped,
     recipe::Pooling,
     sidecar::read_json,
@@ -37,6 +37,37 @@ const BERT: &[(&str, &str)] = &[
     ("ffn_up", "intermediate.dense"),
     ("ffn_down", "output.dense"),
     ("layer_output_norm", "output.LayerNorm"),
+];
+
+/// As the authors name them.
+const NOMIC_BERT: &[(&str, &str)] = &[
+    ("token_embd", "embeddings.word_embeddings"),
+    ("token_embd_norm", "emb_ln"),
+    ("token_types", "embeddings.token_type_embeddings"),
+    ("attn_qkv", "attn.Wqkv"),
+    ("attn_output", "attn.out_proj"),
+    ("attn_output_norm", "norm1"),
+    // Not in the order of their numbers: the second one is the gate.
+    ("ffn_up", "mlp.fc11"),
+    ("ffn_gate", "mlp.fc12"),
+    ("ffn_down", "mlp.fc2"),
+    ("layer_output_norm", "norm2"),
+];
+
+/// As transformers' own model names them.
+const NATIVE_NOMIC_BERT: &[(&str, &str)] = &[
+    ("token_embd", "embeddings.word_embeddings"),
+    ("token_embd_norm", "embeddings.LayerNorm"),
+    ("token_types", "embeddings.token_type_embeddings"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("attn_output_norm", "post_attention_layernorm"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_down", "mlp.down_proj"),
+    ("layer_output_norm", "post_mlp_layernorm"),
 ];
 
 const QWEN3: &[(&str, &str)] = &[
@@ -77,17 +108,22 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, EngineError> {
     }
     match kind(&settings)?.as_str() {
         "bert" => {
-            let weights = read_weights(folder, ("encoder.layer.", BERT))?;
+            let weights = read_weights(folder, &[("encoder.layer.", BERT)])?;
             let family = Family::Bert(BertFacts::from_config(&settings)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
         }
         "xlm-roberta" => {
-            let weights = read_weights(folder, ("encoder.layer.", BERT))?;
+            let weights = read_weights(folder, &[("encoder.layer.", BERT)])?;
             let family = Family::Bert(BertFacts::from_xlm_roberta_config(&settings)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
         }
+        "nomic_bert" => {
+            let weights = read_weights(folder, &[("encoder.layers.", NOMIC_BERT), ("layers.", NATIVE_NOMIC_BERT)])?;
+            let family = Family::NomicBert(NomicBertFacts::from_config(&settings)?);
+            Ok(Opened { weights, family, pooling: None, max_tokens: None })
+        }
         "qwen3" => {
-            let weights = read_weights(folder, ("layers.", QWEN3))?;
+            let weights = read_weights(folder, &[("layers.", QWEN3)])?;
             let head_width = weights.shape(weight(0, "attn_q_norm"))?.iter().product();
             let family = Family::Qwen3(Qwen3Facts::from_config(&settings, head_width)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
@@ -106,6 +142,7 @@ fn kind(settings: &Settings) -> Result<String, EngineError> {
         Some(class) => Ok(match class {
             "BertModel" | "BertForMaskedLM" => "bert".to_owned(),
             "XLMRobertaModel" | "XLMRobertaForMaskedLM" => "xlm-roberta".to_owned(),
+            "NomicBertModel" | "NomicBertForMaskedLM" => "nomic_bert".to_owned(),
             "Qwen3Model" | "Qwen3ForCausalLM" => "qwen3".to_owned(),
             other => other.to_owned(),
         }),
@@ -115,7 +152,8 @@ fn kind(settings: &Settings) -> Result<String, EngineError> {
 
 type LayerNames = (&'static str, &'static [(&'static str, &'static str)]);
 
-fn read_weights(folder: &Path, (layer, stems): LayerNames) -> Result<Weights, EngineError> {
+/// Of several `forms` of names, which agree in the first one, the file has the one whose second name it has.
+fn read_weights(folder: &Path, forms: &[LayerNames]) -> Result<Weights, EngineError> {
     let mut files = Vec::new();
     let mut entries = HashMap::new();
     for path in weight_files(folder)? {
@@ -123,8 +161,8 @@ fn read_weights(folder: &Path, (layer, stems): LayerNames) -> Result<Weights, En
         add_entries(&file, files.len(), &mut entries)?;
         files.push(file);
     }
-    let (_, anchor) = stems[0];
-    let anchor = format!("{anchor}.weight");
+    let name = |(_, stems): &LayerNames, number: usize| format!("{}.weight", stems[number].1);
+    let anchor = name(&forms[0], 0);
     let prefix = entries
         .keys()
         .filter_map(|name| name.strip_suffix(&anchor))
@@ -132,6 +170,8 @@ fn read_weights(folder: &Path, (layer, stems): LayerNames) -> Result<Weights, En
         .min_by_key(|prefix| prefix.len())
         .unwrap_or_default()
         .to_owned();
+    let has = |form: &&LayerNames| entries.contains_key(&format!("{prefix}{}", name(form, 1)));
+    let &(layer, stems) = forms.iter().find(has).unwrap_or(&forms[0]);
     Ok(Weights::new(files, entries, Naming::Transformers { prefix, layer, stems }))
 }
 

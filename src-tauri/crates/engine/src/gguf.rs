@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     EngineError,
     checkpoint::Opened,
-    facts::{BertFacts, Family, POSITIONS, Qwen3Facts, Settings},
+    facts::{BertFacts, Family, NomicBertFacts, POSITIONS, Qwen3Facts, Settings},
     mapped::Mapped,
     recipe::Pooling,
     weights::{Entry, Naming, Weights, weight},
@@ -33,6 +33,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, EngineError> {
     let weights = Weights::new(vec![file], header.entries, Naming::Gguf);
     let family = match architecture.as_str() {
         "bert" => Family::Bert(BertFacts::from_gguf(&settings)?),
+        "nomic-bert" => Family::NomicBert(NomicBertFacts::from_gguf(&settings)?),
         "qwen3" => {
             let head_width = weights.shape(weight(0, "attn_q_norm"))?.iter().product();
             Family::Qwen3(Qwen3Facts::from_gguf(&settings, head_width)?)

@@ -39,7 +39,7 @@ const BERT: &[(&str, &str)] = &[
     ("layer_output_norm", "output.LayerNorm"),
 ];
 
-/// As the authors name them.
+/// As the authors name them, and transformers too when it writes one: its own names live in memory only.
 const NOMIC_BERT: &[(&str, &str)] = &[
     ("token_embd", "embeddings.word_embeddings"),
     ("token_embd_norm", "emb_ln"),
@@ -52,22 +52,6 @@ const NOMIC_BERT: &[(&str, &str)] = &[
     ("ffn_gate", "mlp.fc12"),
     ("ffn_down", "mlp.fc2"),
     ("layer_output_norm", "norm2"),
-];
-
-/// As transformers' own model names them.
-const NATIVE_NOMIC_BERT: &[(&str, &str)] = &[
-    ("token_embd", "embeddings.word_embeddings"),
-    ("token_embd_norm", "embeddings.LayerNorm"),
-    ("token_types", "embeddings.token_type_embeddings"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("attn_output_norm", "post_attention_layernorm"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_down", "mlp.down_proj"),
-    ("layer_output_norm", "post_mlp_layernorm"),
 ];
 
 const QWEN3: &[(&str, &str)] = &[
@@ -108,22 +92,22 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, EngineError> {
     }
     match kind(&settings)?.as_str() {
         "bert" => {
-            let weights = read_weights(folder, &[("encoder.layer.", BERT)])?;
+            let weights = read_weights(folder, ("encoder.layer.", BERT))?;
             let family = Family::Bert(BertFacts::from_config(&settings)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
         }
         "xlm-roberta" => {
-            let weights = read_weights(folder, &[("encoder.layer.", BERT)])?;
+            let weights = read_weights(folder, ("encoder.layer.", BERT))?;
             let family = Family::Bert(BertFacts::from_xlm_roberta_config(&settings)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
         }
         "nomic_bert" => {
-            let weights = read_weights(folder, &[("encoder.layers.", NOMIC_BERT), ("layers.", NATIVE_NOMIC_BERT)])?;
+            let weights = read_weights(folder, ("encoder.layers.", NOMIC_BERT))?;
             let family = Family::NomicBert(NomicBertFacts::from_config(&settings)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
         }
         "qwen3" => {
-            let weights = read_weights(folder, &[("layers.", QWEN3)])?;
+            let weights = read_weights(folder, ("layers.", QWEN3))?;
             let head_width = weights.shape(weight(0, "attn_q_norm"))?.iter().product();
             let family = Family::Qwen3(Qwen3Facts::from_config(&settings, head_width)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
@@ -152,8 +136,7 @@ fn kind(settings: &Settings) -> Result<String, EngineError> {
 
 type LayerNames = (&'static str, &'static [(&'static str, &'static str)]);
 
-/// Of several `forms` of names, which agree in the first one, the file has the one whose second name it has.
-fn read_weights(folder: &Path, forms: &[LayerNames]) -> Result<Weights, EngineError> {
+fn read_weights(folder: &Path, (layer, stems): LayerNames) -> Result<Weights, EngineError> {
     let mut files = Vec::new();
     let mut entries = HashMap::new();
     for path in weight_files(folder)? {
@@ -161,8 +144,8 @@ fn read_weights(folder: &Path, forms: &[LayerNames]) -> Result<Weights, EngineEr
         add_entries(&file, files.len(), &mut entries)?;
         files.push(file);
     }
-    let name = |(_, stems): &LayerNames, number: usize| format!("{}.weight", stems[number].1);
-    let anchor = name(&forms[0], 0);
+    let (_, anchor) = stems[0];
+    let anchor = format!("{anchor}.weight");
     let prefix = entries
         .keys()
         .filter_map(|name| name.strip_suffix(&anchor))
@@ -170,8 +153,6 @@ fn read_weights(folder: &Path, forms: &[LayerNames]) -> Result<Weights, EngineEr
         .min_by_key(|prefix| prefix.len())
         .unwrap_or_default()
         .to_owned();
-    let has = |form: &&LayerNames| entries.contains_key(&format!("{prefix}{}", name(form, 1)));
-    let &(layer, stems) = forms.iter().find(has).unwrap_or(&forms[0]);
     Ok(Weights::new(files, entries, Naming::Transformers { prefix, layer, stems }))
 }
 

@@ -14,7 +14,7 @@ use crate::{
     bert::{Norm, first_type, vocabulary},
     facts::NomicBertFacts,
     linear::Linear,
-    weights::{Role, Weights, rows, weight},
+    weights::{Weights, rows, weight},
 };
 
 /// A loaded NomicBERT.
@@ -28,7 +28,7 @@ pub(crate) struct NomicBert {
 }
 
 struct Layer {
-    /// Queries, keys and values in one product.
+    /// Queries, keys and values in one matrix.
     mixed: Linear,
     output: Linear,
     output_norm: Norm,
@@ -36,15 +36,6 @@ struct Layer {
     up: Linear,
     down: Linear,
     down_norm: Norm,
-}
-
-/// The matrices of queries, keys and values, which are one in all files but those that transformers has split.
-pub(crate) fn mixed(weights: &Weights, layer: usize, hidden: usize) -> Vec<(Role, usize)> {
-    let together = weight(layer, "attn_qkv");
-    if weights.dtype(together).is_some() {
-        return vec![(together, 3 * hidden)];
-    }
-    ["attn_q", "attn_k", "attn_v"].map(|stem| (weight(layer, stem), hidden)).to_vec()
 }
 
 impl NomicBert {
@@ -99,10 +90,9 @@ impl NomicBert {
 impl Layer {
     fn load(weights: &Weights, layer: usize, facts: &NomicBertFacts) -> std::result::Result<Self, EngineError> {
         let (hidden, intermediate) = (facts.hidden, facts.intermediate);
-        let (mixed, outputs): (Vec<Role>, Vec<usize>) = mixed(weights, layer, hidden).into_iter().unzip();
         let norm = |stem| Norm::load(weights, Some(layer), stem, (hidden, facts.epsilon));
         Ok(Self {
-            mixed: weights.dense(&mixed, [outputs[0], hidden])?,
+            mixed: weights.dense(&[weight(layer, "attn_qkv")], [3 * hidden, hidden])?,
             output: weights.dense(&[weight(layer, "attn_output")], [hidden, hidden])?,
             output_norm: norm("attn_output_norm")?,
             gate: weights.dense(&[weight(layer, "ffn_gate")], [intermediate, hidden])?,

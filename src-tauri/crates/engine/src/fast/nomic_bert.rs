@@ -16,7 +16,6 @@ use crate::{
     backend::Backend,
     bert::{first_type, vocabulary},
     facts::NomicBertFacts,
-    nomic_bert::mixed,
     weights::{Weights, weight},
 };
 
@@ -111,7 +110,7 @@ impl Layer {
         };
         let norm = |stem| LayerNorm::load(weights, Some(layer), stem, (hidden, facts.epsilon));
         Ok(Self {
-            mixed: Linear::load(weights, &mixed(weights, layer, hidden), hidden, shelf)?,
+            mixed: linear("attn_qkv", 3 * hidden, hidden, shelf)?,
             output: linear("attn_output", hidden, hidden, shelf)?,
             output_norm: norm("attn_output_norm")?,
             gated: GatedLinear::load(

@@ -136,7 +136,7 @@ pub(crate) fn qwen3(hidden: usize) -> Model {
 }
 
 /// Tokens from which on the positions of [`nomic_bert`] turn more slowly; some of [`texts`] are longer.
-pub(crate) const TRAINED: usize = 16;
+pub(crate) const TRAINED: usize = 32;
 
 /// A NomicBERT in its authors' form, with positions that stretch.
 pub(crate) fn nomic_bert(hidden: usize) -> Model {
@@ -225,40 +225,17 @@ impl Model {
         self.config["model_type"] == "nomic_bert"
     }
 
-    /// The same [`nomic_bert`] as transformers' own class has it: other names, and three matrices where there was one.
+    /// The same [`nomic_bert`] with the configuration that transformers writes; names of tensors stay as they are.
     pub(crate) fn native_nomic(&self) -> Self {
         let number = |key: &str| self.config[key].clone();
         let config = json!({
             "architectures": ["NomicBertModel"], "model_type": "nomic_bert", "hidden_size": number("n_embd"),
             "num_hidden_layers": number("n_layer"), "num_attention_heads": number("n_head"),
             "intermediate_size": number("n_inner"), "max_position_embeddings": TRAINED, "hidden_act": "silu",
-            "layer_norm_eps": 1e-12, "vocab_size": VOCABULARY, "n_positions": number("n_positions"),
+            "layer_norm_eps": 1e-12, "vocab_size": VOCABULARY,
             "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1000.0, "factor": 2.0}
         });
-        let names = [
-            ("encoder.layers", "layers"),
-            ("emb_ln", "embeddings.LayerNorm"),
-            ("attn.out_proj", "self_attn.o_proj"),
-            ("mlp.fc11", "mlp.up_proj"),
-            ("mlp.fc12", "mlp.gate_proj"),
-            ("mlp.fc2", "mlp.down_proj"),
-            ("norm1", "post_attention_layernorm"),
-            ("norm2", "post_mlp_layernorm"),
-        ];
-        let mut tensors = BTreeMap::new();
-        for (name, numbers) in &self.tensors {
-            let name = names.iter().fold(name.clone(), |name, (from, to)| name.replace(from, to));
-            let Some(layer) = name.strip_suffix(".attn.Wqkv.weight") else {
-                tensors.insert(name, numbers.clone());
-                continue;
-            };
-            let [all, hidden] = numbers.shape[..] else { panic!("no matrix") };
-            for (part, values) in ["q", "k", "v"].into_iter().zip(numbers.values.chunks(all / 3 * hidden)) {
-                let values = Numbers { shape: vec![all / 3, hidden], values: values.to_vec() };
-                tensors.insert(format!("{layer}.self_attn.{part}_proj.weight"), values);
-            }
-        }
-        Self { config, tensors }
+        Self { config, tensors: self.tensors.clone() }
     }
 
     /// Writes a folder as transformers does, the numbers as `dtype`.

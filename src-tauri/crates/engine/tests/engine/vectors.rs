@@ -104,7 +104,7 @@ fn qwen3_from_safetensors_is_the_definition_in_every_type() {
 }
 
 #[test]
-fn nomic_bert_is_the_definition_in_every_type_and_in_either_form_of_its_names() {
+fn nomic_bert_is_the_definition_in_every_type_and_in_either_form_of_its_configuration() {
     let model = make::nomic_bert(32);
     assert!(texts().iter().any(|text| ids(text).len() > make::TRAINED), "positions have to stretch");
     for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {

@@ -275,7 +275,7 @@ fn a_converted_nomic_bert_reads_what_it_was_trained_with_and_gives_its_vectors()
     let wanted: Vec<Vec<f32>> = short.iter().map(|&index| vectors[index].clone()).collect();
     let counts: Vec<usize> = short.iter().map(|&index| totals[index]).collect();
     // In four bits by the mean only, as the certifier judges, and random weights lose more than trained ones. Swapping the gate with
-    // what it gates would leave a mean of less than 0.8.
+    // what it gates alone leaves 0.82. llama.cpp finds 0.926 for the same file.
     for (precision, least, mean) in [
         (TargetPrecision::Fp16, HALF, HALF),
         (TargetPrecision::Int8, 0.995, QUANTISED),

@@ -3,6 +3,8 @@
 //! A variant names a repository and no content: neither a revision nor a sha256 is written down that nobody here has seen. Which
 //! files a download takes follows from the format: a GGUF file is one, an MLX checkpoint is a folder as transformers has it.
 
+use std::path::Path;
+
 use embedbar_contract::Precision;
 use serde::Deserialize;
 
@@ -55,7 +57,9 @@ impl Variant {
             return Some(format!("a variant in `{precision}` is no step of a ladder"));
         }
         match (format, file.as_deref()) {
-            (Format::Gguf, Some(file)) if named(file) && file.ends_with(".gguf") => None,
+            (Format::Gguf, Some(file)) if named(file) && Path::new(file).extension().is_some_and(|it| it == "gguf") => {
+                None
+            }
             (Format::Gguf, file) => Some(format!("`{}` is no GGUF file of `{repo}`", file.unwrap_or_default())),
             (Format::Mlx, None) => None,
             (Format::Mlx, Some(file)) => Some(format!("`{file}` is named, and an MLX checkpoint is all of `{repo}`")),

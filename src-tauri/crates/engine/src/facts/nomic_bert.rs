@@ -236,7 +236,7 @@ mod tests {
         let scaled = authors(|config| config["rotary_scaling_factor"] = json!(2)).unwrap();
         assert_eq!((scaled.positions, scaled.stretch), (8192, Some(Stretch { factor: 2.0, trained: 2048 })));
         let scaled = native(|config| {
-            config["rope_parameters"] = json!({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e3})
+            config["rope_parameters"] = json!({"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e3});
         })
         .unwrap();
         assert_eq!((scaled.positions, scaled.stretch), (4096, Some(Stretch { factor: 2.0, trained: 2048 })));

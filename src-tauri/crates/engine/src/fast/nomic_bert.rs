@@ -96,7 +96,7 @@ impl NomicBertLayers {
         places.clear();
         for length in lengths {
             let first =
-                if facts.is_stretched(length) { turns.append(length, facts.frequencies(length)) as u32 } else { 0 };
+                if facts.is_stretched(length) { turns.append(length, &facts.frequencies(length)) as u32 } else { 0 };
             places.extend(first..first + length as u32);
         }
     }

@@ -40,7 +40,7 @@ impl Turns {
     }
 
     /// Appends positions 0 to `length` of other frequencies, as many as the others, and gives the first one's place.
-    pub(super) fn append(&mut self, length: usize, frequencies: impl Iterator<Item = f32> + Clone) -> usize {
+    pub(super) fn append(&mut self, length: usize, frequencies: &(impl Iterator<Item = f32> + Clone)) -> usize {
         let place = self.cosines.len() / self.frequencies.len();
         for position in 0..length {
             let angles = frequencies.clone().map(|frequency| position as f32 * frequency);

@@ -47,6 +47,7 @@ fn the_evaluator_gives_the_engines_vectors_of_each_family() {
     for (model, recipe) in [
         ("bert-small", RecipeName::Native),
         ("xlm-roberta-small", RecipeName::Native),
+        ("nomic-bert-small", RecipeName::Native),
         ("qwen3-small", RecipeName::Native),
         ("qwen3-small", RecipeName::Papr),
     ] {

@@ -28,14 +28,14 @@ def draw(random: np.random.Generator, name: str, shape: list[int]) -> np.ndarray
     values = random.standard_normal(shape, dtype=np.float32)
     if "q_norm" in name or "k_norm" in name:
         return 1.5 + 0.3 * values
-    if "norm" in name.lower() and name.endswith("weight"):
+    if ("norm" in name.lower() or name.startswith("emb_ln")) and name.endswith("weight"):
         return 1.0 + 0.2 * values
     if len(shape) == 1:
         return 0.1 * values
     if "embed" in name:
         return 0.5 * values
     # BERT has no query and key norms: sharper attention comes from larger weights.
-    gain = 3.0 if "attention.self" in name else 1.0
+    gain = 3.0 if "attention.self" in name else 1.8 if "Wqkv" in name else 1.0
     return gain * values / math.sqrt(shape[-1])
 
 
@@ -102,3 +102,27 @@ def bert_shapes(config: dict) -> dict[str, list[int]]:
         shapes |= linear(f"{layer}.intermediate.dense", wide, hidden)
         shapes |= linear(f"{layer}.output.dense", hidden, wide) | norm(f"{layer}.output")
     return shapes | linear("pooler.dense", hidden, hidden)
+
+
+def nomic_bert_shapes(config: dict) -> dict[str, list[int]]:
+    """Names and shapes of a NomicBERT encoder as the published checkpoints have them."""
+    hidden, wide = config["n_embd"], config["n_inner"]
+
+    def norm(name: str) -> dict[str, list[int]]:
+        return {f"{name}.weight": [hidden], f"{name}.bias": [hidden]}
+
+    shapes = norm("emb_ln") | {
+        "embeddings.token_type_embeddings.weight": [config["type_vocab_size"], hidden],
+        "embeddings.word_embeddings.weight": [config["vocab_size"], hidden],
+    }
+    for index in range(config["n_layer"]):
+        layer = f"encoder.layers.{index}"
+        shapes |= {
+            f"{layer}.attn.Wqkv.weight": [3 * hidden, hidden],
+            f"{layer}.attn.out_proj.weight": [hidden, hidden],
+            f"{layer}.mlp.fc11.weight": [wide, hidden],
+            f"{layer}.mlp.fc12.weight": [wide, hidden],
+            f"{layer}.mlp.fc2.weight": [hidden, wide],
+        }
+        shapes |= norm(f"{layer}.norm1") | norm(f"{layer}.norm2")
+    return shapes

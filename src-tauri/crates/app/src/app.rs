@@ -76,8 +76,8 @@ pub struct App {
     /// The program that looks into files.
     pub(crate) installer: ChildProgram,
     /// Installations that go on at the next start.
-    pub(crate) agreed: Agreed,
-    stopping: AtomicBool,
+    pub(crate) agreed: Arc<Agreed>,
+    stopping: Arc<AtomicBool>,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) changed: Arc<Notify>,
@@ -146,12 +146,15 @@ impl App {
         let converter = ChildProgram::new(program.clone(), "converter");
         let installer = ChildProgram::new(program.clone(), "installer");
         let (ended, endings) = mpsc::unbounded_channel();
+        let (agreed, stopping) = (Arc::new(Agreed::open(home.installing())), Arc::new(AtomicBool::new(false)));
         let workshop = Workshop {
             installer: installer.clone(),
             library: library.clone(),
             hub: hub.clone(),
             scratch: home.scratch(),
             packed: home.packed(),
+            agreed: agreed.clone(),
+            stopping: stopping.clone(),
             ended,
         };
         let arguments = worker_arguments(&home, options.worker_arguments);
@@ -178,8 +181,8 @@ impl App {
             jobs: Jobs::start(index.clone(), embedder, converter, changed.clone(), converted, workshop)?,
             hub,
             installer,
-            agreed: Agreed::open(home.installing()),
-            stopping: AtomicBool::new(false),
+            agreed,
+            stopping,
             governing,
             environment,
             recipe,
@@ -374,10 +377,7 @@ impl App {
 async fn go_on_from_installations(app: Weak<App>, mut endings: mpsc::UnboundedReceiver<Ended>) {
     while let Some(ended) = endings.recv().await {
         let Some(app) = app.upgrade() else { return };
-        // What ends because the program does goes on at the next start.
-        if !app.stopping.load(Ordering::Relaxed) || ended.installed.is_some() {
-            app.installed(ended).await;
-        }
+        app.installed(ended).await;
     }
 }
 

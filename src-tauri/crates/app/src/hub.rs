@@ -11,7 +11,7 @@ use embedbar_contract::{DownloadLimit, Failure, FailureCode, TokenStatus};
 use embedbar_hub::{
     HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Target, Token, TokenPlace, Transfer,
 };
-use embedbar_secrets::Secrets;
+use embedbar_secrets::{Secret, Secrets, SecretsError};
 use embedbar_settings::Written;
 use embedbar_store::Home;
 
@@ -37,7 +37,7 @@ struct Running {
 impl Hub {
     /// Nothing is asked of the hub, and no place for secrets is opened yet.
     pub(crate) fn new(home: &Home) -> Self {
-        Self { secrets: Secrets::new(home.root()), downloads: home.downloads(), running: Mutex::default() }
+        Self { secrets: Secrets::open(home.root()), downloads: home.downloads(), running: Mutex::default() }
     }
 
     /// A client by what is written now. It may ask the system for the kept token, which blocks.
@@ -102,27 +102,24 @@ impl Hub {
     /// Whether the hub gets a token, and whose.
     pub(crate) fn token_status(&self, written: &Written) -> Result<TokenStatus, Failure> {
         let settings = settings(written)?;
-        let kept = self.secrets.get(TOKEN)?.is_some();
+        let kept = self.secrets.get(TOKEN).map_err(|error| unkept(&error))?.is_some();
         let source = match settings.token_place {
             TokenPlace::Environment => Some("`HF_TOKEN`, from the followed `.env` or the environment".to_owned()),
             TokenPlace::File(path) => Some(format!("the file of the hub's own login, `{}`", path.display())),
-            TokenPlace::Nowhere if kept => Some(format!("the one that Embedbar keeps in {}", self.secrets.place())),
+            TokenPlace::Nowhere if kept => Some(format!("the one that Embedbar keeps: {}", self.secrets.place())),
             TokenPlace::Nowhere | TokenPlace::Forbidden => None,
         };
-        Ok(TokenStatus { source, kept, place: self.secrets.place() })
+        Ok(TokenStatus { source, kept, place: self.secrets.place().to_string() })
     }
 
     /// Keeps a token, or forgets it.
     pub(crate) fn set_token(&self, token: Option<&str>) -> Result<(), Failure> {
-        let Some(token) = token else { return Ok(self.secrets.remove(TOKEN)?) };
-        if Token::new(token).is_none() {
-            return Err(Failure::new(
-                FailureCode::InvalidRequest,
-                "that is no token: it holds characters that none has",
-            )
-            .hint("Copy it again from the settings page of the hub; it begins with `hf_`."));
-        }
-        Ok(self.secrets.set(TOKEN, token.trim())?)
+        let Some(token) = token else { return self.secrets.remove(TOKEN).map_err(|error| unkept(&error)) };
+        let secret = Token::new(token).and_then(|_| Secret::new(token.trim())).ok_or_else(|| {
+            Failure::new(FailureCode::InvalidRequest, "that is no token: it is empty or holds characters that none has")
+                .hint("Copy it again from the settings page of the hub; it begins with `hf_`.")
+        })?;
+        self.secrets.set(TOKEN, &secret).map(drop).map_err(|error| unkept(&error))
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
@@ -163,6 +160,15 @@ fn value(written: &Written, name: &str) -> Option<String> {
     written.get(name).map(|entry| entry.text.clone()).or_else(|| std::env::var(name).ok())
 }
 
+/// An error of the place where secrets are kept, whose sentences say what to do themselves.
+fn unkept(error: &SecretsError) -> Failure {
+    let text = match error {
+        SecretsError::File { source, .. } => format!("{error}: {source}"),
+        _ => error.to_string(),
+    };
+    apart(FailureCode::Io, text)
+}
+
 /// An error of the hub, whose sentences say what to do themselves.
 pub(crate) fn told(error: HubError) -> Failure {
     let code = match &error {
@@ -181,7 +187,11 @@ pub(crate) fn told(error: HubError) -> Failure {
         HubError::File { source, .. } => format!("{error}: {source}"),
         _ => error.to_string(),
     };
-    // The library's sentences have their advice behind the last semicolon.
+    apart(code, text)
+}
+
+/// The sentences of these crates have their advice behind the last semicolon.
+fn apart(code: FailureCode, text: String) -> Failure {
     match text.rsplit_once("; ") {
         Some((message, advice)) => Failure::new(code, message).hint(as_sentence(advice)),
         None => Failure::new(code, text),

@@ -168,7 +168,6 @@ impl App {
     /// An installation has ended: what was wanted besides is begun.
     pub(crate) async fn installed(&self, ended: Ended) {
         let Ended { request, installed } = ended;
-        self.agreed.remove(&request);
         let Some(id) = installed else { return };
         let is_active = self.active_model().id == id;
         if is_active {

@@ -28,6 +28,8 @@ pub enum Architecture {
     Bert(Bert),
     /// The same, with two rows of the table of positions that belong to no token.
     XlmRoberta(XlmRoberta),
+    /// An encoder with rotary positions and a gated feed-forward layer.
+    NomicBert(NomicBert),
     /// A causal decoder that is used as an encoder.
     Qwen3(Qwen3),
 }
@@ -56,6 +58,26 @@ pub struct Bert {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(transparent)]
 pub struct XlmRoberta(pub Bert);
+
+/// The shapes of a NomicBERT.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NomicBert {
+    /// Encoder layers.
+    pub layers: u64,
+    /// Columns of a hidden state.
+    pub hidden: u64,
+    /// Attention heads; they divide `hidden`.
+    pub heads: u64,
+    /// Columns between the matrices of the feed-forward layer.
+    pub intermediate: u64,
+    /// Rows of the table of tokens, of which the last ones may belong to no token.
+    pub vocabulary: u64,
+    /// Tokens of a text that are read with the positions of the training; no table belongs to them.
+    pub positions: u64,
+    /// Rows of the table of token types.
+    pub token_types: u64,
+}
 
 /// The shapes of a Qwen3.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -174,6 +196,24 @@ impl Bert {
     }
 }
 
+impl NomicBert {
+    fn tensors(&self) -> Vec<Tensors> {
+        let Self { layers, hidden, intermediate, vocabulary, token_types, .. } = *self;
+        let exact = |count, row| Tensors { role: Role::Exact, count, rows: 1, row };
+        let matrix = |per_layer, rows, row| Tensors { role: Role::Matrix, count: layers * per_layer, rows, row };
+        vec![
+            Tensors { role: Role::Tokens, count: 1, rows: vocabulary, row: hidden },
+            exact(token_types, hidden),
+            exact(2, hidden),                // the norm of the embeddings
+            matrix(1, 3 * hidden, hidden),   // queries, keys, values
+            matrix(1, hidden, hidden),       // output
+            matrix(2, intermediate, hidden), // gate and up
+            matrix(1, hidden, intermediate),
+            exact(layers * 4, hidden), // two norms of two rows
+        ]
+    }
+}
+
 impl Qwen3 {
     fn tensors(&self) -> Vec<Tensors> {
         let Self { layers, hidden, heads, kv_heads, head_width, intermediate, vocabulary, .. } = *self;
@@ -199,6 +239,7 @@ impl Architecture {
         match self {
             Self::Bert(bert) => bert.tensors(0),
             Self::XlmRoberta(XlmRoberta(bert)) => bert.tensors(XLM_ROBERTA_UNUSED),
+            Self::NomicBert(nomic) => nomic.tensors(),
             Self::Qwen3(qwen3) => qwen3.tensors(),
         }
     }
@@ -213,9 +254,19 @@ impl Architecture {
         let left_out = match self {
             Self::Bert(bert) => bert.left_out(0),
             Self::XlmRoberta(XlmRoberta(bert)) => bert.left_out(XLM_ROBERTA_UNUSED),
-            Self::Qwen3(_) => 0,
+            Self::NomicBert(_) | Self::Qwen3(_) => 0,
         };
         self.loaded_parameters() + left_out
+    }
+
+    /// Whether the converter makes a model of this family in that form.
+    pub fn makes(&self, storage: Storage, precision: Precision) -> bool {
+        let is_step = matches!(precision, Precision::Fp16 | Precision::Int8 | Precision::FourBit);
+        match (storage, self) {
+            // Nobody has written down its program.
+            (Storage::Package, Self::NomicBert(_)) => false,
+            (Storage::Gguf | Storage::Package, _) => is_step,
+        }
     }
 
     /// Bytes of the weights in one precision, without metadata and alignment.
@@ -233,6 +284,7 @@ impl Architecture {
     pub fn hidden(&self) -> u64 {
         match self {
             Self::Bert(bert) | Self::XlmRoberta(XlmRoberta(bert)) => bert.hidden,
+            Self::NomicBert(nomic) => nomic.hidden,
             Self::Qwen3(qwen3) => qwen3.hidden,
         }
     }
@@ -241,6 +293,7 @@ impl Architecture {
     pub fn intermediate(&self) -> u64 {
         match self {
             Self::Bert(bert) | Self::XlmRoberta(XlmRoberta(bert)) => bert.intermediate,
+            Self::NomicBert(nomic) => nomic.intermediate,
             Self::Qwen3(qwen3) => qwen3.intermediate,
         }
     }
@@ -249,6 +302,7 @@ impl Architecture {
     pub fn heads(&self) -> u64 {
         match self {
             Self::Bert(bert) | Self::XlmRoberta(XlmRoberta(bert)) => bert.heads,
+            Self::NomicBert(nomic) => nomic.heads,
             Self::Qwen3(qwen3) => qwen3.heads,
         }
     }
@@ -257,6 +311,7 @@ impl Architecture {
     pub fn vocabulary(&self) -> u64 {
         match self {
             Self::Bert(bert) | Self::XlmRoberta(XlmRoberta(bert)) => bert.vocabulary,
+            Self::NomicBert(nomic) => nomic.vocabulary,
             Self::Qwen3(qwen3) => qwen3.vocabulary,
         }
     }
@@ -266,6 +321,7 @@ impl Architecture {
         match self {
             Self::Bert(bert) => bert.positions,
             Self::XlmRoberta(XlmRoberta(bert)) => bert.positions.saturating_sub(XLM_ROBERTA_UNUSED),
+            Self::NomicBert(nomic) => nomic.positions,
             Self::Qwen3(qwen3) => qwen3.positions,
         }
     }
@@ -274,6 +330,7 @@ impl Architecture {
     pub(crate) fn contradiction(&self) -> Option<String> {
         let (heads, divided, what) = match self {
             Self::Bert(bert) | Self::XlmRoberta(XlmRoberta(bert)) => (bert.heads, bert.hidden, "columns"),
+            Self::NomicBert(nomic) => (nomic.heads, nomic.hidden, "columns"),
             Self::Qwen3(qwen3) => (qwen3.kv_heads, qwen3.heads, "heads"),
         };
         let counts =

@@ -7,7 +7,7 @@ use embedbar_contract::Precision;
 use crate::{CatalogError, Entry};
 
 /// The files that the program was built with.
-const BUILTIN: [(&str, &str); 11] = [
+const BUILTIN: [(&str, &str); 12] = [
     ("all-MiniLM-L6-v2.toml", include_str!("../../../../models/all-MiniLM-L6-v2.toml")),
     ("Qwen3-Embedding-0.6B.toml", include_str!("../../../../models/Qwen3-Embedding-0.6B.toml")),
     ("Qwen3-Embedding-4B.toml", include_str!("../../../../models/Qwen3-Embedding-4B.toml")),
@@ -18,6 +18,7 @@ const BUILTIN: [(&str, &str); 11] = [
     ("bge-m3.toml", include_str!("../../../../models/bge-m3.toml")),
     ("multilingual-e5-small.toml", include_str!("../../../../models/multilingual-e5-small.toml")),
     ("multilingual-e5-large.toml", include_str!("../../../../models/multilingual-e5-large.toml")),
+    ("nomic-embed-text-v1.5.toml", include_str!("../../../../models/nomic-embed-text-v1.5.toml")),
     ("snowflake-arctic-embed-s.toml", include_str!("../../../../models/snowflake-arctic-embed-s.toml")),
 ];
 

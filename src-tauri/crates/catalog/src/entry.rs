@@ -5,7 +5,7 @@
 use embedbar_contract::Precision;
 use serde::Deserialize;
 
-use crate::{Architecture, CatalogError};
+use crate::{Architecture, CatalogError, Storage, Variant};
 
 /// The version of the files' form.
 const VERSION: u32 = 1;
@@ -42,6 +42,9 @@ pub struct Entry {
     pub architecture: Architecture,
     /// How its authors make vectors.
     pub recipe: Recipe,
+    /// What others have made of it.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
 }
 
 /// What the weights of a repository are.
@@ -92,10 +95,8 @@ pub struct Recipe {
     #[serde(default)]
     pub least_dims: Option<u64>,
     /// What goes in front of a query; empty for nothing.
-    #[serde(default)]
     pub query_prompt: String,
     /// What goes in front of a document; empty for nothing.
-    #[serde(default)]
     pub document_prompt: String,
 }
 
@@ -145,6 +146,18 @@ impl Entry {
         }
         if self.ladder.is_empty() || !self.ladder.is_sorted() || self.ladder.contains(&Precision::Fp32) {
             return Some(format!("the ladder `{:?}` does not go down from FP16", self.ladder));
+        }
+        if let Some(step) = self.ladder.iter().find(|&&step| !architecture.makes(Storage::Gguf, step)) {
+            return Some(format!("the ladder's `{step}` is not made of such a model"));
+        }
+        if let Some(problem) = self.variants.iter().find_map(Variant::contradiction) {
+            return Some(problem);
+        }
+        for (number, variant) in self.variants.iter().enumerate() {
+            let same = |other: &&Variant| (&other.repo, &other.file) == (&variant.repo, &variant.file);
+            if self.variants[..number].iter().any(|other| same(&other)) {
+                return Some(format!("`{}` is named twice", variant.file.as_ref().unwrap_or(&variant.repo)));
+            }
         }
         if self.revision.as_ref().is_some_and(|revision| !is_hexadecimal(revision, 40)) {
             return Some(format!("`{:?}` is no commit", self.revision));

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use embedbar_catalog::{
-    Architecture, Bert, CatalogError, Catalogue, Engine, Entry, Footprint, Pooling, Qwen3, SPECIALISING_BYTES,
-    SourceWeights, Storage, Workload, XlmRoberta,
+    Architecture, Bert, CatalogError, Catalogue, Certainty, Engine, Entry, Footprint, Format, NomicBert, Pooling,
+    Qwen3, SPECIALISING_BYTES, SourceWeights, Storage, Workload, XlmRoberta,
 };
 use embedbar_contract::Precision::{self, FourBit, Fp16, Fp32, Int8};
 use proptest::prelude::*;
@@ -52,6 +52,7 @@ fn parameters_are_those_that_are_published() {
         ("bge-m3", 568.0),
         ("multilingual-e5-small", 118.0),
         ("multilingual-e5-large", 560.0),
+        ("nomic-embed-text-v1.5", 136.731_648),
         ("snowflake-arctic-embed-s", 33.0),
     ];
     for (name, millions) in published {
@@ -74,6 +75,7 @@ fn dims_lengths_pooling_and_licences_are_those_of_the_models_cards() {
         ("bge-m3", 1024, 8192, Pooling::First, "MIT"),
         ("multilingual-e5-small", 384, 512, Pooling::Mean, "MIT"),
         ("multilingual-e5-large", 1024, 512, Pooling::Mean, "MIT"),
+        ("nomic-embed-text-v1.5", 768, 2048, Pooling::Mean, "Apache-2.0"),
         ("snowflake-arctic-embed-s", 384, 512, Pooling::First, "Apache-2.0"),
     ];
     for (name, dims, max_tokens, pooling, licence) in expected {
@@ -85,6 +87,8 @@ fn dims_lengths_pooling_and_licences_are_those_of_the_models_cards() {
     }
     assert!(entry("Qwen3-Embedding-4B").recipe.query_prompt.ends_with("\nQuery:"), "no space behind the colon");
     assert_eq!(entry("me5-small").recipe.document_prompt, "passage: ");
+    let Entry { recipe, .. } = entry("nomic-embed-text");
+    assert_eq!([recipe.query_prompt.as_str(), &recipe.document_prompt], ["search_query: ", "search_document: "]);
     assert_eq!(entry("bge-m3").weights, SourceWeights::Pickle);
     assert_eq!(entry("Qwen3-Embedding-8B").recipe.least_dims, Some(32));
 }
@@ -275,11 +279,78 @@ fn a_file_with_an_unknown_missing_or_contradictory_figure_is_refused_with_the_nu
         ("\"fp16\", \"int8\", \"4bit\"", "\"int8\", \"fp16\"", "does not go down"),
         ("version = 1", "version = 2", "its version is `2`"),
         ("licence =", "revision = \"main\"\nlicence =", "is no commit"),
+        ("\"4bit\"", "\"unknown\"", "unknown"),
+        ("pooling = \"first\"", "", "pooling"),
+        ("query_prompt", "#", "query_prompt"),
+        ("document_prompt", "#", "document_prompt"),
         ("id = \"bge-base-en-v1.5\"", "id = \"bge\"", "`bge` is not the name of"),
     ];
     for (from, to, expected) in cases {
         let message = refused(from, to);
         assert!(message.contains("x.toml") && message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn nomic_by_hand() {
+    // The table of 30,528 tokens and 2 types, a norm; 12 layers of 4 * 768 * 768 + 3 * 3072 * 768 numbers and two norms.
+    let matrices: u64 = 12 * (4 * 768 * 768 + 3 * 3072 * 768);
+    let exact: u64 = 2 * 768 + 2 * 768 + 12 * 4 * 768;
+    assert_eq!(entry("nomic-embed-text-v1.5").parameters, 30_528 * 768 + matrices + exact);
+    let by_hand = 30_528 * 768 / 32 * 34 + matrices / 32 * 34 + exact * 4;
+    assert_eq!(weights("nomic-embed-text-v1.5", Int8), by_hand);
+    // As large as the authors' own file, which lacks the table's six rows without a token and has a vocabulary of 0.7 MB.
+    assert!(near(by_hand, 146_146_432.0, 0.006), "{by_hand}");
+}
+
+#[test]
+fn what_others_have_made_is_named_with_how_certain_it_is() {
+    for entry in Catalogue::builtin().entries() {
+        for variant in &entry.variants {
+            let own = variant.repo.split('/').next() == entry.repo.split('/').next();
+            assert_eq!(variant.certainty == Certainty::Published, own, "{}", variant.repo);
+            assert_eq!(variant.format == Format::Gguf, variant.file.is_some(), "{}", variant.repo);
+        }
+    }
+    let file = |name: &str, precision| {
+        let found = entry(name).variants.iter().find(|it| (it.format, it.precision) == (Format::Gguf, precision));
+        found.and_then(|variant| variant.file.clone()).expect("there is one")
+    };
+    assert_eq!(file("qwen3-0.6b", Int8), "Qwen3-Embedding-0.6B-Q8_0.gguf");
+    assert_eq!(file("qwen3-8b", FourBit), "Qwen3-Embedding-8B-Q4_K_M.gguf");
+    assert_eq!(file("nomic-embed-text", Fp16), "nomic-embed-text-v1.5.f16.gguf");
+}
+
+#[test]
+fn a_variant_that_cannot_be_is_refused() {
+    let good = text("Qwen3-Embedding-4B");
+    for (from, to, expected) in [
+        ("format = \"gguf\"", "format = \"onnx\"", "onnx"),
+        ("format = \"gguf\"", "format = \"mlx\"", "is all of"),
+        ("f16.gguf", "f16.bin", "is no GGUF file"),
+        ("file = \"Qwen3-Embedding-4B-f16.gguf\"", "", "is no GGUF file"),
+        ("file = \"Qwen3", "file = \"../Qwen3", "is no GGUF file"),
+        ("4B-f16.gguf", "4B-Q8_0.gguf", "named twice"),
+        ("repo = \"Qwen/Qwen3-Embedding-4B-GGUF\"", "repo = \"Qwen3-Embedding-4B-GGUF\"", "is no repository"),
+        ("precision = \"fp16\"", "precision = \"fp32\"", "no step of a ladder"),
+        ("certainty = \"published\"", "", "certainty"),
+        ("certainty = \"published\"", "certainty = \"published\"\nsha256 = \"0\"", "sha256"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let message = Entry::parse("x.toml", &good.replacen(from, to, 1)).expect_err("it is wrong").to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn no_family_has_a_package_that_nobody_writes() {
+    for entry in Catalogue::builtin().entries() {
+        let packaged = !matches!(entry.architecture, Architecture::NomicBert(_));
+        for precision in [Fp16, Int8, FourBit] {
+            assert!(entry.architecture.makes(Storage::Gguf, precision), "{}", entry.id);
+            assert_eq!(entry.architecture.makes(Storage::Package, precision), packaged, "{}", entry.id);
+        }
+        assert!(!entry.architecture.makes(Storage::Gguf, Fp32), "{}", entry.id);
     }
 }
 
@@ -339,13 +410,22 @@ fn precision() -> impl Strategy<Value = Precision> {
 
 fn architecture() -> impl Strategy<Value = Architecture> {
     // Rows divide into blocks of 32, as those of every real model; narrower ones are stored wider than asked.
-    let sizes = (1_u64..40, 1_u64..130, 1_u64..300, 1_u64..300_000, 1_u64..9000, 0_u8..3);
+    let sizes = (1_u64..40, 1_u64..130, 1_u64..300, 1_u64..300_000, 1_u64..9000, 0_u8..4);
     sizes.prop_map(|(layers, hidden, intermediate, vocabulary, positions, family)| {
         let (hidden, intermediate) = (hidden * 32, intermediate * 32);
         let bert = Bert { layers, hidden, heads: 1, intermediate, vocabulary, positions, token_types: 2 };
         match family {
             0 => Architecture::Bert(bert),
             1 => Architecture::XlmRoberta(XlmRoberta(bert)),
+            2 => Architecture::NomicBert(NomicBert {
+                layers,
+                hidden,
+                heads: 1,
+                intermediate,
+                vocabulary,
+                positions,
+                token_types: 2,
+            }),
             _ => Architecture::Qwen3(Qwen3 {
                 layers,
                 hidden,

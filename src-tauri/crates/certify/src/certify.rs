@@ -366,6 +366,7 @@ fn tokens(job: &Job) -> Result<Vec<Vec<u32>>, CertifyError> {
     let source = Source::open(&job.source)?;
     let (vocabulary, end) = match source.architecture() {
         Architecture::Bert(bert) => (bert.vocabulary, TextEnd::Tokenizer),
+        Architecture::NomicBert(nomic) => (nomic.vocabulary, TextEnd::Tokenizer),
         Architecture::Qwen3(qwen3) => (qwen3.vocabulary, TextEnd::qwen3(source.end_token())),
     };
     let ids = token_ids(&source.tokenizer(), &probes::probes(), vocabulary, source.max_tokens(job)?, end)?;

@@ -5,6 +5,7 @@
 
 mod bert;
 mod layers;
+mod nomic_bert;
 mod qwen3;
 
 use std::ops::Range;
@@ -51,6 +52,7 @@ pub(crate) struct Block<'a> {
 pub(crate) fn work(architecture: &Architecture, texts: &[Vec<u32>]) -> u64 {
     let numbers = match architecture {
         Architecture::Bert(bert) => bert.layers * bert.width * (4 * bert.width + 2 * bert.inner),
+        Architecture::NomicBert(nomic) => nomic.layers * nomic.width * (4 * nomic.width + 3 * nomic.inner),
         Architecture::Qwen3(qwen3) => {
             let heads = (2 * qwen3.heads + 2 * qwen3.groups) * qwen3.head;
             qwen3.layers * qwen3.width * (heads + 3 * qwen3.inner)
@@ -74,6 +76,7 @@ pub(crate) fn vectors(
         let mut pass = Pass { weights, watch, block: Vec::new(), product: Vec::new() };
         match architecture {
             Architecture::Bert(model) => bert::run(&mut pass, model, texts, &mut pooled)?,
+            Architecture::NomicBert(model) => nomic_bert::run(&mut pass, model, texts, &mut pooled)?,
             Architecture::Qwen3(model) => qwen3::run(&mut pass, model, texts, &mut pooled)?,
         }
         vectors.append(&mut pooled.vectors);
@@ -86,6 +89,7 @@ fn groups(architecture: &Architecture, texts: &[Vec<u32>]) -> Vec<Range<usize>> 
     // Numbers per token that are alive at once: state, normed state, and the widest layer.
     let numbers = match architecture {
         Architecture::Bert(bert) => 3 * bert.width + bert.inner.max(4 * bert.width),
+        Architecture::NomicBert(nomic) => 2 * nomic.width + nomic.inner.max(4 * nomic.width),
         Architecture::Qwen3(qwen3) => {
             2 * qwen3.width + qwen3.inner.max((2 * qwen3.heads + 2 * qwen3.groups) * qwen3.head)
         }
@@ -176,6 +180,7 @@ impl Pooled {
     fn new(recipe: Recipe, texts: &[Vec<u32>], architecture: &Architecture) -> Self {
         let (layers, width) = match architecture {
             Architecture::Bert(bert) => (bert.layers, bert.width),
+            Architecture::NomicBert(nomic) => (nomic.layers, nomic.width),
             Architecture::Qwen3(qwen3) => (qwen3.layers, qwen3.width),
         };
         Self { vectors: vec![vec![0.0; width]; texts.len()], spans: spans(texts), recipe, layers }

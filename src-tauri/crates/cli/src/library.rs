@@ -106,17 +106,26 @@ pub(crate) async fn install(application: &Remote<Access>, install: Install, json
     if let Some(limit) = install.limit {
         application.limit_downloads(DownloadLimit { bytes_per_second: Some(limit) }).await?;
     }
-    let ladder = install.prepare.into_iter().map(converted).collect();
+    let ladder: Vec<ConvertPrecision> = install.prepare.into_iter().map(converted).collect();
+    let name = install.name.clone().unwrap_or(offer.name);
     let request = InstallRequest {
         agreed_bytes: Some(fetch),
         commit: offer.download.map(|download| download.commit),
         name: install.name,
         leave_in_place: install.in_place,
-        ladder,
+        ladder: ladder.clone(),
         source: offer.source,
     };
     let job = application.install(request).await?;
-    finish(application, job, json).await
+    finish(application, job, json).await?;
+    for precision in ladder {
+        // The owner has begun it by itself where it stays; then this is the same job.
+        let (source, format) = (name.clone(), ConvertFormat::Gguf);
+        let wanted = ConvertRequest { source, precision, format, target: None, make_room: None };
+        let job = application.convert(wanted).await?;
+        finish(application, job, json).await?;
+    }
+    Ok(())
 }
 
 /// Follows a job to its end.

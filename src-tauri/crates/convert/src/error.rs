@@ -288,7 +288,7 @@ impl ConvertError {
                 "The checkpoint is of a variant that would be converted wrongly; use the plain encoder's checkpoint."
             }
             Self::UnknownArchitecture { .. } | Self::Unsupported { .. } => {
-                "BERT, XLM-R and Qwen3 embedding models can be converted; choose another checkpoint or another setting."
+                "BERT, XLM-R, NomicBERT and Qwen3 embedding models can be converted; choose another checkpoint or another setting."
             }
             Self::LayerTooLarge { .. } => "Choose a smaller precision, or one package whatever its size.",
             Self::UnknownPooling { .. } => "Say which pooling the model was trained with: mean, cls or last.",

@@ -45,7 +45,7 @@ pub use job::{
 };
 pub use output::{place, sweep, sweep_target};
 pub use package::NEURAL_ENGINE_BYTES;
-pub use package::architecture::{Activation, Architecture, Bert, Qwen3};
+pub use package::architecture::{Activation, Architecture, Bert, NomicBert, Qwen3};
 pub use source::Source;
 pub use stream::BLOCK_BYTES;
 pub use targets::{Lengths, left_over};

@@ -64,6 +64,12 @@ const OUT: &str = "_out";
 /// Why there is no package of a model as it was asked for.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum PackageError {
+    /// Nobody has written down the family's program.
+    #[error("a Core ML package of a {family} model, which is not made yet; a GGUF file of it is")]
+    NoProgram {
+        /// The family.
+        family: &'static str,
+    },
     /// The text would be longer than what the model has positions for.
     #[error("a length of `{length}` tokens is asked for; the model has positions for `{longest}`")]
     TooLong {
@@ -185,6 +191,9 @@ impl PackagePlan {
 fn check(architecture: &Architecture, options: &Options) -> Result<(), PackageError> {
     let (length, wanted) = (options.longest.get(), options.recipe.layers.get());
     assert!(options.length <= options.longest, "a length is longer than the longest. This is a bug.");
+    if let Some(family) = architecture.without_program() {
+        return Err(PackageError::NoProgram { family });
+    }
     let (longest, layers) = (architecture.longest(), architecture.layers());
     if length > longest {
         return Err(PackageError::TooLong { length, longest });
@@ -233,6 +242,7 @@ impl Draft {
         let states = match architecture {
             Architecture::Bert(model) => bert::states(builder, model, &stretch),
             Architecture::Qwen3(model) => qwen3::states(builder, model, &stretch),
+            Architecture::NomicBert(_) => unreachable!("it was refused. This is a bug."),
         };
         let first_number = chunk.layers.start.saturating_sub(first_kept);
         let shares = pooling::shares(builder, before, &states.kept, first_number, &options.recipe);

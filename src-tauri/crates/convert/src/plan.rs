@@ -1,10 +1,11 @@
 //! From a checkpoint's tensors to the target's: which becomes which, in what type, in what order.
 //!
-//! A family ([`bert`], [`xlm_roberta`], [`qwen3`]) describes the model that `config.json` asks for as a [`Blueprint`];
+//! A family ([`bert`], [`xlm_roberta`], [`nomic_bert`], [`qwen3`]) describes the model that `config.json` asks for as a [`Blueprint`];
 //! [`Model::recognise`] holds the checkpoint against it and refuses what is unknown, missing, doubled or of another shape,
 //! before a weight is read.
 
 mod bert;
+mod nomic_bert;
 mod qwen3;
 mod xlm_roberta;
 
@@ -230,6 +231,7 @@ fn blueprint(configuration: &Configuration) -> Result<Blueprint, ConvertError> {
     match configuration.text("model_type") {
         Some("bert") => bert::blueprint(configuration),
         Some("xlm-roberta") => xlm_roberta::blueprint(configuration),
+        Some("nomic_bert") => nomic_bert::blueprint(configuration),
         Some("qwen3") => qwen3::blueprint(configuration),
         Some(other) => {
             let path = configuration.path.clone();

@@ -93,6 +93,37 @@ impl Sample {
         sample
     }
 
+    /// Two layers of NomicBERT in its authors' form, trained with 16 of 64 positions, with the head that predicts tokens.
+    pub(crate) fn nomic_bert(width: usize, dtype: Dtype) -> Self {
+        let config = json!({
+            "model_type": "nomic_bert", "activation_function": "swiglu", "n_layer": 2, "n_embd": width,
+            "n_inner": 2 * width, "n_head": 4, "vocab_size": 50, "n_positions": 64, "max_trained_positions": 16,
+            "type_vocab_size": 2, "layer_norm_epsilon": 1e-12, "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0,
+            "rotary_scaling_factor": 2, "prenorm": false, "qkv_proj_bias": false, "mlp_fc1_bias": false,
+        });
+        let mut sample = Self::new(config);
+        sample.add("embeddings.word_embeddings.weight", &[50, width], dtype);
+        sample.add("embeddings.token_type_embeddings.weight", &[2, width], dtype);
+        sample.add_pair("emb_ln", &[width], dtype);
+        for layer in 0..2 {
+            for (part, rows, row) in [
+                ("attn.Wqkv", 3 * width, width),
+                ("attn.out_proj", width, width),
+                ("mlp.fc11", 2 * width, width),
+                ("mlp.fc12", 2 * width, width),
+                ("mlp.fc2", width, 2 * width),
+            ] {
+                sample.add(&format!("encoder.layers.{layer}.{part}.weight"), &[rows, row], dtype);
+            }
+            sample.add_pair(&format!("encoder.layers.{layer}.norm1"), &[width], dtype);
+            sample.add_pair(&format!("encoder.layers.{layer}.norm2"), &[width], dtype);
+        }
+        sample.add("cls.predictions.bias", &[50], dtype);
+        sample.files.insert("1_Pooling/config.json".into(), json!({"pooling_mode_mean_tokens": true}).to_string());
+        sample.files.insert("sentence_bert_config.json".into(), json!({"max_seq_length": 64}).to_string());
+        sample
+    }
+
     /// Two layers of Qwen3 with grouped queries; a head is wider than the width divided by the heads.
     pub(crate) fn qwen3(dtype: Dtype) -> Self {
         let config = json!({

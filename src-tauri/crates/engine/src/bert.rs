@@ -40,28 +40,24 @@ struct Layer {
     down_norm: Norm,
 }
 
-struct Norm {
+pub(crate) struct Norm {
     weight: Tensor,
     bias: Tensor,
     epsilon: f32,
 }
 
 impl Norm {
-    fn load(
+    pub(crate) fn load(
         weights: &Weights,
         layer: Option<usize>,
         stem: &'static str,
-        facts: &BertFacts,
+        (width, epsilon): (usize, f32),
     ) -> std::result::Result<Self, EngineError> {
         let role = weight(layer, stem);
-        Ok(Self {
-            weight: weights.f32(role, &[facts.hidden])?,
-            bias: weights.f32(role.bias(), &[facts.hidden])?,
-            epsilon: facts.epsilon,
-        })
+        Ok(Self { weight: weights.f32(role, &[width])?, bias: weights.f32(role.bias(), &[width])?, epsilon })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         candle_nn::ops::layer_norm(x, &self.weight, &self.bias, self.epsilon)
     }
 }
@@ -77,7 +73,7 @@ impl Bert {
             facts: facts.clone(),
             tokens,
             positions: positions(weights, facts)?,
-            norm: Norm::load(weights, None, "token_embd_norm", facts)?,
+            norm: Norm::load(weights, None, "token_embd_norm", (facts.hidden, facts.epsilon))?,
             layers,
         })
     }
@@ -119,26 +115,35 @@ pub(crate) fn positions(weights: &Weights, facts: &BertFacts) -> std::result::Re
     let rows = weights.shape(role)?.first().copied().unwrap_or(0).max(wanted);
     let positions = weights.f32(role, &[rows, facts.hidden])?;
     let positions = positions.narrow(0, facts.first_position, rows - facts.first_position).map_err(corrupt)?;
+    match first_type(weights, facts.hidden)? {
+        Some(first) => positions.broadcast_add(&first).map_err(corrupt),
+        None => Ok(positions),
+    }
+}
+
+/// The embedding of the first token type, `[hidden]`, where there are types.
+pub(crate) fn first_type(weights: &Weights, hidden: usize) -> std::result::Result<Option<Tensor>, EngineError> {
     let role = weight(None, "token_types");
     if weights.content(role).is_none() {
-        return Ok(positions);
+        return Ok(None);
     }
     let types = weights.shape(role)?.first().copied().unwrap_or(0);
-    let types = weights.f32(role, &[types, facts.hidden])?;
-    types.narrow(0, 0, 1).and_then(|first| positions.broadcast_add(&first)).map_err(corrupt)
+    let types = weights.f32(role, &[types, hidden])?;
+    types.get(0).map(Some).map_err(|error| EngineError::corrupt(weights.files()[0].path(), error))
 }
 
 impl Layer {
     fn load(weights: &Weights, layer: usize, facts: &BertFacts) -> std::result::Result<Self, EngineError> {
         let (hidden, intermediate) = (facts.hidden, facts.intermediate);
         let mixed = ["attn_q", "attn_k", "attn_v"].map(|stem| weight(layer, stem));
+        let norm = |stem| Norm::load(weights, Some(layer), stem, (hidden, facts.epsilon));
         Ok(Self {
             mixed: weights.dense(&mixed, [hidden, hidden])?,
             output: weights.dense(&[weight(layer, "attn_output")], [hidden, hidden])?,
-            output_norm: Norm::load(weights, Some(layer), "attn_output_norm", facts)?,
+            output_norm: norm("attn_output_norm")?,
             up: weights.dense(&[weight(layer, "ffn_up")], [intermediate, hidden])?,
             down: weights.dense(&[weight(layer, "ffn_down")], [hidden, intermediate])?,
-            down_norm: Norm::load(weights, Some(layer), "layer_output_norm", facts)?,
+            down_norm: norm("layer_output_norm")?,
         })
     }
 

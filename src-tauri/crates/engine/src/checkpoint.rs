@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::{
     EngineError,
     affine::{self, Packed},
-    facts::{BertFacts, Family, Qwen3Facts, Settings},
+    facts::{BertFacts, Family, NomicBertFacts, Qwen3Facts, Settings},
     mapped::Mapped,
     recipe::Pooling,
     sidecar::read_json,
@@ -40,6 +40,21 @@ const BERT: &[(&str, &str)] = &[
     ("ffn_up", "intermediate.dense"),
     ("ffn_down", "output.dense"),
     ("layer_output_norm", "output.LayerNorm"),
+];
+
+/// As the authors name them, and transformers too when it writes one: its own names live in memory only.
+const NOMIC_BERT: &[(&str, &str)] = &[
+    ("token_embd", "embeddings.word_embeddings"),
+    ("token_embd_norm", "emb_ln"),
+    ("token_types", "embeddings.token_type_embeddings"),
+    ("attn_qkv", "attn.Wqkv"),
+    ("attn_output", "attn.out_proj"),
+    ("attn_output_norm", "norm1"),
+    // Not in the order of their numbers: the second one is the gate.
+    ("ffn_up", "mlp.fc11"),
+    ("ffn_gate", "mlp.fc12"),
+    ("ffn_down", "mlp.fc2"),
+    ("layer_output_norm", "norm2"),
 ];
 
 const QWEN3: &[(&str, &str)] = &[
@@ -88,6 +103,11 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, EngineError> {
             let family = Family::Bert(BertFacts::from_xlm_roberta_config(&settings)?);
             Ok(Opened { weights, family, pooling: None, max_tokens: None })
         }
+        "nomic_bert" => {
+            let weights = read_weights(folder, ("encoder.layers.", NOMIC_BERT))?;
+            let family = Family::NomicBert(NomicBertFacts::from_config(&settings)?);
+            Ok(Opened { weights, family, pooling: None, max_tokens: None })
+        }
         "qwen3" => {
             let weights = read_weights(folder, ("layers.", QWEN3))?;
             let head_width = weights.shape(weight(0, "attn_q_norm"))?.iter().product();
@@ -108,6 +128,7 @@ fn kind(settings: &Settings) -> Result<String, EngineError> {
         Some(class) => Ok(match class {
             "BertModel" | "BertForMaskedLM" => "bert".to_owned(),
             "XLMRobertaModel" | "XLMRobertaForMaskedLM" => "xlm-roberta".to_owned(),
+            "NomicBertModel" | "NomicBertForMaskedLM" => "nomic_bert".to_owned(),
             "Qwen3Model" | "Qwen3ForCausalLM" => "qwen3".to_owned(),
             other => other.to_owned(),
         }),

@@ -21,6 +21,7 @@ use crate::{
     checkpoint,
     facts::{Family, ModelFacts},
     fast, gguf, gguf_tokenizer, kept,
+    nomic_bert::NomicBert,
     package::ComputeUnit,
     pool::{self, Unusable},
     qwen3::Qwen3,
@@ -34,6 +35,9 @@ use crate::{
 /// Qwen3-Embedding's own instruction for queries, for files that carry no prompts (GGUF).
 const QWEN3_QUERY: &str =
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
+
+/// nomic-embed-text's own, likewise; its authors ask for one of them in front of every text.
+const NOMIC_PROMPTS: [&str; 2] = ["search_query: ", "search_document: "];
 
 /// One loaded model: tokenizer, backend and what recipes need to know.
 pub struct Engine {
@@ -150,12 +154,14 @@ impl Engine {
                 fast::load(how.packed.as_deref(), (id, &revision), fast::Packing::new(how.arithmetic), |shelf| {
                     match family {
                         Family::Bert(facts) => fast::bert::load(&weights, facts, shelf),
+                        Family::NomicBert(facts) => fast::nomic_bert::load(&weights, facts, shelf),
                         Family::Qwen3(facts) => fast::qwen3::load(&weights, facts, shelf),
                         Family::Package => unreachable!("a package has no tensors. This is a bug."),
                     }
                 })?
             }
             Family::Bert(facts) => Box::new(Bert::load(&weights, facts)?),
+            Family::NomicBert(facts) => Box::new(NomicBert::load(&weights, facts)?),
             Family::Qwen3(facts) => Box::new(Qwen3::load(&weights, facts)?),
             Family::Package => unreachable!("a package has no tensors. This is a bug."),
         };
@@ -318,11 +324,12 @@ pub fn is_package(path: &Path) -> bool {
 
 /// What the model's file and the files beside it say together; the model's file first, then the family's custom.
 ///
-/// Without any word on pooling a BERT is pooled by mean, as sentence-transformers does, and a Qwen3 by its last token.
+/// Without any word on pooling a BERT or NomicBERT is pooled by mean, as sentence-transformers does, and a Qwen3 by its last token.
 fn gather(opened: &checkpoint::Opened, sidecar: Sidecar) -> ModelFacts {
-    let (layers, dims, positions, pooling, query) = match &opened.family {
-        Family::Bert(facts) => (facts.layers, facts.hidden, facts.positions, Pooling::Mean, ""),
-        Family::Qwen3(facts) => (facts.layers, facts.hidden, facts.positions, Pooling::Last, QWEN3_QUERY),
+    let (layers, dims, positions, pooling, prompts) = match &opened.family {
+        Family::Bert(facts) => (facts.layers, facts.hidden, facts.positions, Pooling::Mean, ["", ""]),
+        Family::NomicBert(facts) => (facts.layers, facts.hidden, facts.positions, Pooling::Mean, NOMIC_PROMPTS),
+        Family::Qwen3(facts) => (facts.layers, facts.hidden, facts.positions, Pooling::Last, [QWEN3_QUERY, ""]),
         Family::Package => unreachable!("a package has no tensors. This is a bug."),
     };
     ModelFacts {
@@ -331,14 +338,17 @@ fn gather(opened: &checkpoint::Opened, sidecar: Sidecar) -> ModelFacts {
         dims,
         max_tokens: opened.max_tokens.or(sidecar.max_tokens).unwrap_or(positions).min(positions),
         pooling: opened.pooling.or(sidecar.pooling).unwrap_or(pooling),
-        prompts: sidecar.prompts.unwrap_or_else(|| Prompts { query: query.to_owned(), document: String::new() }),
+        prompts: sidecar.prompts.unwrap_or_else(|| {
+            let [query, document] = prompts.map(str::to_owned);
+            Prompts { query, document }
+        }),
     }
 }
 
 /// What the weights are stored as, by the first layer's query matrix. Mixed files (Q4_K_M) are named after their bulk, and a
 /// type between two precisions after the nearer one.
 fn precision(weights: &Weights) -> Precision {
-    match weights.content(weight(0, "attn_q")) {
+    match weights.content(weight(0, "attn_q")).or(weights.content(weight(0, "attn_qkv"))) {
         None => Precision::Fp32,
         Some(Content::Affine(affine)) if affine.packing.bits >= Bits::Six => Precision::Int8,
         Some(Content::Affine(_)) => Precision::FourBit,

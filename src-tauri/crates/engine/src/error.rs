@@ -197,7 +197,7 @@ impl EngineError {
                 "The weights and the configuration do not belong together; install the model again from its source."
             }
             Self::UnknownArchitecture { .. } | Self::Unsupported { .. } => {
-                "Embedbar runs BERT, XLM-R and Qwen3 embedding models from safetensors or GGUF; choose another model."
+                "Embedbar runs BERT, XLM-R, NomicBERT and Qwen3 embedding models from safetensors or GGUF; choose another model."
             }
             Self::BadTokenizer { .. } | Self::TokenizerMismatch { .. } => {
                 "Put the `tokenizer.json` that belongs to this model beside it."

@@ -4,6 +4,8 @@
 //! range: a crafted file gets an error, not a crash or all of the memory. Tensor shapes are checked again against these
 //! figures when the weights are handed out.
 
+mod nomic_bert;
+
 use std::{
     collections::HashMap,
     ops::RangeInclusive,
@@ -16,6 +18,8 @@ use crate::{
     EngineError,
     recipe::{Pooling, Prompts},
 };
+
+pub(crate) use nomic_bert::NomicBertFacts;
 
 const LAYERS: RangeInclusive<u64> = 1..=512;
 const WIDTH: RangeInclusive<u64> = 1..=65_536;
@@ -52,6 +56,7 @@ impl ModelFacts {
 #[derive(Clone, Debug)]
 pub(crate) enum Family {
     Bert(BertFacts),
+    NomicBert(NomicBertFacts),
     Qwen3(Qwen3Facts),
     /// A converted package that pools by itself.
     #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "only Core ML has packages"))]
@@ -64,6 +69,9 @@ impl Family {
         match self {
             Self::Bert(BertFacts { layers, heads, first_position, epsilon, activation, .. }) => {
                 format!("{layers} {heads} {first_position} {epsilon:e} {activation:?}")
+            }
+            Self::NomicBert(NomicBertFacts { layers, heads, epsilon, theta, stretch, .. }) => {
+                format!("{layers} {heads} {epsilon:e} {theta:e} {stretch:?}")
             }
             Self::Qwen3(Qwen3Facts { layers, heads, groups, head_width, epsilon, theta, end, .. }) => {
                 format!("{layers} {heads} {groups} {head_width} {epsilon:e} {theta:e} {end:?}")

@@ -3,7 +3,7 @@
 //! Weights of four and eight bits stay codes: each row of activations is rounded to eight bits with a scale for every group of
 //! inputs, and products are those of integers. Floating-point weights are widened exactly and multiplied in F32; on request, rows
 //! are rounded to BF16 beside weights of that type, where the processor multiplies those faster. candle's
-//! encoders (`bert`, `qwen3`) remain the reference that tests compare with, and what runs where these do not: processors without
+//! encoders (`bert`, `nomic_bert`, `qwen3`) remain the reference that tests compare with, and what runs where these do not: processors without
 //! the instructions, and widths that do not divide.
 
 use std::sync::OnceLock;
@@ -14,16 +14,19 @@ use embedbar_kernels::{
     team::{Options, Team},
 };
 
-use crate::facts::{Activation, BertFacts, Family, Qwen3Facts};
+use crate::facts::{Activation, BertFacts, Family, NomicBertFacts, Qwen3Facts};
 
 pub(crate) mod bert;
 mod encoder;
+mod layer_norm;
 mod matrix;
+pub(crate) mod nomic_bert;
 mod packing;
 pub(crate) mod qwen3;
 mod room;
 mod shelf;
 mod table;
+mod turns;
 
 pub(crate) use packing::Packing;
 pub(crate) use shelf::load;
@@ -42,6 +45,9 @@ pub(crate) fn suits(family: &Family) -> bool {
         && match family {
             Family::Bert(BertFacts { hidden, heads: count, intermediate, .. }) => {
                 inputs(*hidden) && inputs(*intermediate) && hidden.is_multiple_of(*count) && heads(hidden / count)
+            }
+            Family::NomicBert(NomicBertFacts { hidden, heads: count, intermediate, .. }) => {
+                inputs(*hidden) && inputs(*intermediate) && heads(hidden / count)
             }
             Family::Qwen3(Qwen3Facts { hidden, heads: count, head_width, intermediate, .. }) => {
                 inputs(*hidden) && inputs(*intermediate) && inputs(count * head_width) && heads(*head_width)

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     EngineError,
     checkpoint::Opened,
-    facts::{BertFacts, Family, POSITIONS, Qwen3Facts, Settings},
+    facts::{BertFacts, Family, NomicBertFacts, POSITIONS, Qwen3Facts, Settings},
     mapped::Mapped,
     recipe::Pooling,
     weights::{Content, Entry, Naming, Weights, weight},
@@ -40,6 +40,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, EngineError> {
             let rows = weights.shape(weight(None, "position_embd"))?.first().copied().unwrap_or(0);
             Family::Bert(BertFacts { positions: facts.positions.min(rows.max(1)), ..facts })
         }
+        "nomic-bert" => Family::NomicBert(NomicBertFacts::from_gguf(&settings)?),
         "qwen3" => {
             let head_width = weights.shape(weight(0, "attn_q_norm"))?.iter().product();
             Family::Qwen3(Qwen3Facts::from_gguf(&settings, head_width)?)

@@ -5,7 +5,7 @@
 //! to no other process: that is the work of `store`, `convert`, `lifecycle` and `worker`.
 //!
 //! Data flow: [`Engine::embed`] tokenises and truncates (`tokens`), forms batches of similar length (`batches`), lets the
-//! backend run them (`bert`, `qwen3`, Core ML), pools and normalises (`pool`) and restores the order of the texts.
+//! backend run them (`bert`, `nomic_bert`, `qwen3`, Core ML), pools and normalises (`pool`) and restores the order of the texts.
 //!
 //! Why own encoders over candle instead of `candle-transformers`: its models keep a key-value cache, return logits instead
 //! of hidden states, copy the embedding table to F32 (hundreds of megabytes for Qwen3) and have no quantised BERT.
@@ -30,6 +30,7 @@ mod kept;
 mod linear;
 mod mapped;
 mod mapped_blocks;
+mod nomic_bert;
 mod package;
 mod pool;
 mod qwen3;

@@ -124,10 +124,13 @@ fn read_max_tokens(folder: &Path) -> Result<Option<usize>, EngineError> {
 fn read_prompts(path: &Path) -> Result<Option<Prompts>, EngineError> {
     let Some(settings) = read_settings(path)? else { return Ok(None) };
     let Some(prompts) = settings.values.get("prompts").and_then(Value::as_object) else { return Ok(None) };
-    let prompt = |names: [&str; 2]| {
+    let prompt = |names: &[&str]| {
         names.iter().find_map(|&name| prompts.get(name).and_then(Value::as_str)).unwrap_or_default().to_owned()
     };
-    let prompts = Prompts { query: prompt(["query", "search_query"]), document: prompt(["document", "passage"]) };
+    let prompts = Prompts {
+        query: prompt(&["query", "search_query"]),
+        document: prompt(&["document", "passage", "search_document"]),
+    };
     // Newer sentence-transformers write empty prompts for models that have none.
     Ok((prompts != Prompts::default()).then_some(prompts))
 }

@@ -318,7 +318,15 @@ impl Planner<'_> {
             System::SimulatedMac => None,
         };
         order.extend(last.into_iter().flat_map(|backend| packaged.map(|precision| (backend, precision))));
-        order.retain(|(_, precision)| *precision == Precision::Fp32 || entry.ladder.contains(precision));
+        order.retain(|(backend, precision)| {
+            let is_there = || {
+                self.artefacts.iter().any(|artefact| {
+                    artefact.model == entry.id && artefact.precision == *precision && artefact.runs_on(*backend)
+                })
+            };
+            let may_be_there = entry.architecture.makes(storage(*backend), *precision) || is_there();
+            *precision == Precision::Fp32 || (may_be_there && entry.ladder.contains(precision))
+        });
         order
     }
 
@@ -535,10 +543,7 @@ impl Planner<'_> {
 
     /// What it takes to make a candidate for which there would be room.
     fn making(&self, entry: &Entry, candidate: &Candidate, says: &mut String) -> Verdict {
-        let storage = match candidate.backend {
-            Backend::CoreMl(_) | Backend::CoreMlInterpreted => Storage::Package,
-            Backend::Metal | Backend::Cpu => Storage::Gguf,
-        };
+        let storage = storage(candidate.backend);
         let of = |storage, precision| entry.architecture.weights_bytes(storage, precision);
         let made_bytes = of(storage, candidate.precision);
         let here = self.artefacts.iter().find(|artefact| {
@@ -623,6 +628,14 @@ enum Found {
     TooLittle {
         missing_bytes: Option<u64>,
     },
+}
+
+/// What holds the weights of a candidate on `backend`.
+fn storage(backend: Backend) -> Storage {
+    match backend {
+        Backend::CoreMl(_) | Backend::CoreMlInterpreted => Storage::Package,
+        Backend::Metal | Backend::Cpu => Storage::Gguf,
+    }
 }
 
 /// Why nothing was chosen: the candidate that lacks least.

@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use embedbar_contract::{Card, Failure, FailureCode, InstallRequest, ModelOrigin, OriginFile, Placing};
 use embedbar_hub::choice::Kind;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 use super::board::{Board, Ending};
 use super::wish::{Load, Wish};
+use crate::agreed::Agreed;
 use crate::arrivals::Download;
 use crate::errand::{self, ChildProgram};
 use crate::hub::{Hub, told};
@@ -92,6 +94,10 @@ pub(crate) struct Workshop {
     pub(crate) scratch: PathBuf,
     /// The home's folder for matrices in the form that is computed with.
     pub(crate) packed: PathBuf,
+    /// Installations that go on at the next start.
+    pub(crate) agreed: Arc<Agreed>,
+    /// Whether the application is about to end.
+    pub(crate) stopping: Arc<AtomicBool>,
     /// Is told when an installation has ended, however it ended.
     pub(crate) ended: UnboundedSender<Ended>,
 }
@@ -107,6 +113,12 @@ pub(super) fn start(board: Board, workshop: Workshop) -> UnboundedSender<Turn> {
                 Work::Install(install) => {
                     let outcome = if goes_on { Some(bench.install(&install).await) } else { None };
                     let installed = matches!(outcome, Some(Ok(_))).then(|| install.name.clone());
+                    let cancelled = |failure: &Failure| failure.code == FailureCode::Cancelled;
+                    let broken_off = outcome.as_ref().is_none_or(|it| it.as_ref().is_err_and(cancelled));
+                    // What ends because the program does goes on at the next start.
+                    if !(broken_off && workshop.stopping.load(Ordering::Relaxed)) {
+                        workshop.agreed.remove(&install.request);
+                    }
                     bench.end(&install.name, outcome);
                     // Nobody listens any more where the application ends.
                     let _ = workshop.ended.send(Ended { request: install.request, installed });

@@ -192,6 +192,91 @@ fn xlm_roberta_comes_back_as_a_bert_whose_positions_start_at_0() {
 }
 
 #[test]
+fn nomic_bert_has_the_keys_and_names_that_llama_cpp_reads_and_reads_what_it_was_trained_with() {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+        let sample = Sample::nomic_bert(64, dtype);
+        let (folder, summary) = converted(&sample, TargetPrecision::Int8);
+        let summary = summary.expect("it is sound");
+        let found = read(&target(folder.path()));
+        let count = |key: &str| found.keys[&format!("nomic-bert.{key}")].to_u32().expect("a count");
+        assert_eq!(found.keys["general.architecture"].to_string().expect("a text"), "nomic-bert");
+        let sizes =
+            ["block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count"];
+        assert_eq!(sizes.map(count), [2, 16, 64, 128, 4]);
+        let base = found.keys["nomic-bert.rope.freq_base"].to_f32().expect("a number");
+        assert_eq!(base.to_bits(), 1000_f32.to_bits());
+        assert!(!found.keys["nomic-bert.attention.causal"].to_bool().expect("a truth value"));
+        assert_eq!((count("pooling_type"), found.keys["embedbar.max_tokens"].to_u32().expect("a count")), (1, 16));
+        assert_eq!(found.keys["tokenizer.ggml.token_type_count"].to_u32().expect("a count"), 2);
+        assert_eq!((found.tensors.len(), summary.left_out), (2 + 2 + 2 * 9, vec!["cls.predictions.bias".to_owned()]));
+        for (name, source, kind) in [
+            ("token_embd.weight", "embeddings.word_embeddings.weight", GgmlDType::Q8_0),
+            ("token_types.weight", "embeddings.token_type_embeddings.weight", GgmlDType::F32),
+            ("token_embd_norm.bias", "emb_ln.bias", GgmlDType::F32),
+            ("blk.1.attn_qkv.weight", "encoder.layers.1.attn.Wqkv.weight", GgmlDType::Q8_0),
+            ("blk.1.attn_output.weight", "encoder.layers.1.attn.out_proj.weight", GgmlDType::Q8_0),
+            ("blk.1.attn_output_norm.weight", "encoder.layers.1.norm1.weight", GgmlDType::F32),
+            ("blk.1.ffn_up.weight", "encoder.layers.1.mlp.fc11.weight", GgmlDType::Q8_0),
+            ("blk.1.ffn_gate.weight", "encoder.layers.1.mlp.fc12.weight", GgmlDType::Q8_0),
+            ("blk.1.ffn_down.weight", "encoder.layers.1.mlp.fc2.weight", GgmlDType::Q8_0),
+            ("blk.1.layer_output_norm.bias", "encoder.layers.1.norm2.bias", GgmlDType::F32),
+        ] {
+            let (stored, shape, numbers) = &found.tensors[name];
+            let source = &sample.tensors[source];
+            assert_eq!((*stored, shape), (kind, &source.shape), "{name}");
+            let distance = farthest(numbers, &source.kept());
+            assert!(distance <= tolerance(*stored, &source.kept()), "{name} is {distance} away");
+        }
+    }
+}
+
+#[test]
+fn nomic_bert_in_the_form_of_transformers_gives_the_same_tensors_and_keys() {
+    let old = Sample::nomic_bert(64, Dtype::F32);
+    let mut new = Sample::nomic_bert(64, Dtype::F32);
+    new.config = serde_json::json!({
+        "model_type": "nomic_bert", "hidden_act": "silu", "num_hidden_layers": 2, "hidden_size": 64,
+        "intermediate_size": 128, "num_attention_heads": 4, "vocab_size": 50, "max_position_embeddings": 16,
+        "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1000.0, "factor": 2.0},
+    });
+    new.rename(|name| format!("nomic_bert.{name}"));
+    let [old, new] = [old, new].map(|sample| {
+        let (folder, summary) = converted(&sample, TargetPrecision::Fp16);
+        summary.expect("it is sound");
+        read(&target(folder.path()))
+    });
+    assert_eq!(old.tensors, new.tensors);
+    let keys = |read: &Read| {
+        let keys = read.keys.iter().filter(|(key, _)| key.as_str() != "embedbar.source_sha256");
+        keys.map(|(key, value)| (key.clone(), format!("{value:?}"))).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(keys(&old), keys(&new));
+}
+
+#[test]
+fn variants_of_nomic_bert_and_packages_of_it_are_refused_by_name() {
+    for (key, value) in [
+        ("activation_function", "gelu".into()),
+        ("prenorm", true.into()),
+        ("moe_every_n_layers", 2.into()),
+        ("qkv_proj_bias", true.into()),
+        ("rotary_emb_scale_base", 512.into()),
+    ] {
+        let mut sample = Sample::nomic_bert(64, Dtype::F32);
+        let value: serde_json::Value = value;
+        sample.config[key] = value;
+        let error = refused(&sample);
+        assert!(matches!(error, ConvertError::Unsupported { .. }), "{key}: {error}");
+    }
+    let folder = folder();
+    Sample::nomic_bert(64, Dtype::F32).write(folder.path());
+    let job = package(folder.path(), TargetPrecision::Fp16, System::MacOs15);
+    let error = run(&job).expect_err("there is no program of it");
+    assert!(error.to_string().contains("Core ML package of a NomicBERT model"), "{error}");
+}
+
+#[test]
 fn rows_that_are_left_out_may_fill_whole_blocks() {
     // 70,000 rows of 256 bytes are several blocks, and the padding token's row lies in the second one.
     let (rows, pad) = (70_000, BLOCK_ROWS + 3);

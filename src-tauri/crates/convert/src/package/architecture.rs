@@ -1,10 +1,12 @@
 //! The sizes of a model and the tensors that a package needs of it, by the canonical names of its family's plan.
 
-/// A model that can become a package. Its sizes are believed to fit each other.
+/// The sizes of a model, believed to fit each other.
 #[derive(Clone, Debug)]
 pub enum Architecture {
     /// An encoder that sees the whole text.
     Bert(Bert),
+    /// An encoder with rotary positions. There is no program of it yet, so that it becomes no package.
+    NomicBert(NomicBert),
     /// A decoder, used as an encoder.
     Qwen3(Qwen3),
 }
@@ -43,6 +45,27 @@ pub enum Activation {
     GeluTanh,
     /// Nothing below zero.
     Relu,
+}
+
+/// NomicBERT: a BERT with rotary positions, a gated feed-forward layer and no biases.
+#[derive(Clone, Debug)]
+pub struct NomicBert {
+    /// Layers.
+    pub layers: usize,
+    /// Numbers in a hidden state, and in a vector.
+    pub width: usize,
+    /// Numbers inside a feed-forward layer.
+    pub inner: usize,
+    /// Heads of attention.
+    pub heads: usize,
+    /// Rows of the table of tokens.
+    pub vocabulary: usize,
+    /// The longest text.
+    pub positions: usize,
+    /// What keeps a norm from dividing by zero.
+    pub epsilon: f32,
+    /// The base of the rotary positions.
+    pub theta: f32,
 }
 
 /// Qwen3: causal, grouped queries, normed heads, rotary positions.
@@ -107,6 +130,7 @@ impl Architecture {
     pub(crate) fn width(&self) -> usize {
         match self {
             Self::Bert(bert) => bert.width,
+            Self::NomicBert(nomic) => nomic.width,
             Self::Qwen3(qwen3) => qwen3.width,
         }
     }
@@ -114,6 +138,7 @@ impl Architecture {
     pub(crate) fn layers(&self) -> usize {
         match self {
             Self::Bert(bert) => bert.layers,
+            Self::NomicBert(nomic) => nomic.layers,
             Self::Qwen3(qwen3) => qwen3.layers,
         }
     }
@@ -122,14 +147,25 @@ impl Architecture {
     pub(crate) fn longest(&self) -> usize {
         match self {
             Self::Bert(bert) => bert.positions.saturating_sub(bert.first_position),
+            Self::NomicBert(nomic) => nomic.positions,
             Self::Qwen3(qwen3) => qwen3.positions,
         }
     }
 
-    /// Every tensor that a package takes from the source, in the order in which the program uses them.
+    /// What it is called where there is no program of it.
+    pub(crate) fn without_program(&self) -> Option<&'static str> {
+        match self {
+            Self::Bert(_) | Self::Qwen3(_) => None,
+            Self::NomicBert(_) => Some("NomicBERT"),
+        }
+    }
+
+    /// Every tensor that a package takes from the source, in the order in which the program uses them; none where there is no
+    /// program.
     pub(crate) fn weights(&self) -> Vec<Weight> {
         match self {
             Self::Bert(bert) => bert.weights(),
+            Self::NomicBert(_) => Vec::new(),
             Self::Qwen3(qwen3) => qwen3.weights(),
         }
     }

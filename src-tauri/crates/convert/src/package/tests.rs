@@ -167,6 +167,7 @@ fn reference(architecture: &Architecture) -> Json {
             "family": "bert", "layers": it.layers, "heads": it.heads, "first_position": it.first_position,
             "epsilon": it.epsilon, "activation": format!("{:?}", it.activation),
         }),
+        Architecture::NomicBert(_) => unreachable!("there is no package of it"),
         Architecture::Qwen3(it) => json!({
             "family": "qwen3", "layers": it.layers, "heads": it.heads, "groups": it.groups, "head": it.head,
             "epsilon": it.epsilon, "theta": it.theta,

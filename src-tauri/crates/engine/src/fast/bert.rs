@@ -1,12 +1,10 @@
 //! The BERT encoder on the kernels; what it computes is described in [`crate::bert`], which does the same with candle.
 
-use embedbar_kernels::{
-    attention::Shape,
-    norm::{Norm, NormKind},
-};
+use embedbar_kernels::attention::Shape;
 
 use super::{
     encoder::{FastEncoder, Layers},
+    layer_norm::LayerNorm,
     matrix::{Linear, Then},
     room::{Room, normalise},
     shelf::Shelf,
@@ -25,40 +23,17 @@ struct BertLayers {
     facts: BertFacts,
     /// `[positions][hidden]`.
     positions: Vec<f32>,
-    norm: OwnedNorm,
+    norm: LayerNorm,
     layers: Vec<Layer>,
 }
 
 struct Layer {
     mixed: Linear,
     output: Linear,
-    output_norm: OwnedNorm,
+    output_norm: LayerNorm,
     up: Linear,
     down: Linear,
-    down_norm: OwnedNorm,
-}
-
-struct OwnedNorm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    epsilon: f32,
-}
-
-impl OwnedNorm {
-    fn load(
-        weights: &Weights,
-        layer: Option<usize>,
-        stem: &'static str,
-        facts: &BertFacts,
-    ) -> Result<Self, EngineError> {
-        let role = weight(layer, stem);
-        let numbers = |role| weights.numbers(role, &[facts.hidden]);
-        Ok(Self { weight: numbers(role)?, bias: numbers(role.bias())?, epsilon: facts.epsilon })
-    }
-
-    fn get(&self) -> Norm<'_> {
-        Norm { kind: NormKind::Layer, weight: &self.weight, bias: Some(&self.bias), epsilon: self.epsilon }
-    }
+    down_norm: LayerNorm,
 }
 
 /// Packs what a BERT needs from `weights`; the model suits the kernels.
@@ -69,7 +44,7 @@ pub(crate) fn load(weights: &Weights, facts: &BertFacts, shelf: &mut Shelf) -> R
         .flatten_all()
         .and_then(|positions| positions.to_vec1::<f32>())
         .map_err(|error| EngineError::corrupt(weights.files()[0].path(), error))?;
-    let norm = OwnedNorm::load(weights, None, "token_embd_norm", facts)?;
+    let norm = LayerNorm::load(weights, None, "token_embd_norm", (facts.hidden, facts.epsilon))?;
     let layers = BertLayers { facts: facts.clone(), positions, norm, layers };
     Ok(Box::new(FastEncoder::new(tokens, facts.hidden, layers)))
 }
@@ -109,13 +84,14 @@ impl Layer {
         let linear = |stem, outputs, inputs, shelf: &mut Shelf| {
             Linear::load(weights, &[(weight(layer, stem), outputs)], inputs, shelf)
         };
+        let norm = |stem| LayerNorm::load(weights, Some(layer), stem, (hidden, facts.epsilon));
         Ok(Self {
             mixed: Linear::load(weights, &mixed, hidden, shelf)?,
             output: linear("attn_output", hidden, hidden, shelf)?,
-            output_norm: OwnedNorm::load(weights, Some(layer), "attn_output_norm", facts)?,
+            output_norm: norm("attn_output_norm")?,
             up: linear("ffn_up", intermediate, hidden, shelf)?,
             down: linear("ffn_down", hidden, intermediate, shelf)?,
-            down_norm: OwnedNorm::load(weights, Some(layer), "layer_output_norm", facts)?,
+            down_norm: norm("layer_output_norm")?,
         })
     }
 

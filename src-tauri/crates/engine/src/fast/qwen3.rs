@@ -5,7 +5,7 @@ use embedbar_kernels::{
     attention::Shape,
     elementwise::Activation,
     norm::{Norm, NormKind},
-    rotary::{Angles, Heads, Rotary},
+    rotary::Rotary,
 };
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     shelf::Shelf,
     table::Table,
     team,
+    turns::{Turns, turn},
 };
 use crate::{
     EngineError,
@@ -24,7 +25,7 @@ use crate::{
     weights::{Weights, weight},
 };
 
-/// Rows that are normed and turned at a time.
+/// Rows that are normed at a time.
 const ROWS: usize = 8;
 
 /// What a Qwen3 has beside its table of tokens.
@@ -46,28 +47,6 @@ struct Layer {
     down: Linear,
 }
 
-/// Cosines and sines of rotary positions, made for the longest text so far.
-struct Turns {
-    frequencies: Vec<f32>,
-    cosines: Vec<f32>,
-    sines: Vec<f32>,
-}
-
-impl Turns {
-    fn up_to(&mut self, length: usize) {
-        let half = self.frequencies.len();
-        for position in self.cosines.len() / half..length {
-            let angles = self.frequencies.iter().map(|frequency| position as f32 * frequency);
-            self.cosines.extend(angles.clone().map(f32::cos));
-            self.sines.extend(angles.map(f32::sin));
-        }
-    }
-
-    fn angles(&self) -> Angles<'_> {
-        Angles { cosines: &self.cosines, sines: &self.sines }
-    }
-}
-
 fn root_mean_square(weight: &[f32], epsilon: f32) -> Norm<'_> {
     Norm { kind: NormKind::RootMeanSquare, weight, bias: None, epsilon }
 }
@@ -77,7 +56,7 @@ pub(crate) fn load(weights: &Weights, facts: &Qwen3Facts, shelf: &mut Shelf) -> 
     let tokens = Table::load(weights, weight(None, "token_embd"), [vocabulary(weights)?, facts.hidden])?;
     let layers = (0..facts.layers).map(|layer| Layer::load(weights, layer, facts, shelf)).collect::<Result<_, _>>()?;
     let norm = weights.numbers(weight(None, "output_norm"), &[facts.hidden])?;
-    let turns = Turns { frequencies: facts.frequencies(), cosines: Vec::new(), sines: Vec::new() };
+    let turns = Turns::new(facts.frequencies());
     let layers = Qwen3Layers { facts: facts.clone(), layers, norm, turns };
     Ok(Box::new(FastEncoder::new(tokens, facts.hidden, layers)))
 }
@@ -157,16 +136,10 @@ impl Layer {
 
     /// Norms and turns the heads of queries and keys.
     fn turn(&self, isa: Isa, mixed: &mut [f32], positions: &[u32], shape: Shape, turns: &Turns, epsilon: f32) {
-        let Shape { heads, groups, width, .. } = shape;
-        let stride = (heads + 2 * groups) * width;
         let angles = turns.angles();
         let queries = Rotary { norm: Some(root_mean_square(&self.queries_norm, epsilon)), angles };
         let keys = Rotary { norm: Some(root_mean_square(&self.keys_norm, epsilon)), angles };
-        team().for_each_piece(mixed, ROWS * stride, |piece, rows| {
-            let positions = &positions[piece * ROWS..][..rows.len() / stride];
-            queries.apply(isa, rows, Heads { stride, column: 0, count: heads, width }, positions);
-            keys.apply(isa, rows, Heads { stride, column: heads * width, count: groups, width }, positions);
-        });
+        turn(isa, mixed, positions, shape, [queries, keys]);
     }
 }
 

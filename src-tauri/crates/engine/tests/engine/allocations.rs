@@ -61,7 +61,7 @@ fn largest_of_the_second_time(engine: &mut Engine, recipe: RecipeName) -> usize 
 
 #[test]
 fn intermediate_results_are_kept_from_one_batch_to_the_next() {
-    for model in [make::bert(HIDDEN), make::qwen3(HIDDEN)] {
+    for model in [make::bert(HIDDEN), make::nomic_bert(HIDDEN), make::qwen3(HIDDEN)] {
         for dtype in [GgmlDType::F32, GgmlDType::F16, GgmlDType::Q8_0, GgmlDType::Q4K] {
             let folder = tempfile::tempdir().expect("a folder");
             model.write_gguf(folder.path(), dtype);

@@ -7,7 +7,9 @@ use embedbar_kernels::{Bf16Products, Isa};
 use safetensors::Dtype;
 
 use crate::make::{self, Model};
-use crate::vectors::{bert_vectors, embed, largest_difference, qwen3_vectors, rounded, smallest_cosine};
+use crate::vectors::{
+    bert_vectors, embed, largest_difference, nomic_bert_vectors, qwen3_vectors, rounded, smallest_cosine,
+};
 
 const QUANTISED: [GgmlDType; 7] = [
     GgmlDType::Q8_0,
@@ -24,8 +26,8 @@ const QUANTISED: [GgmlDType; 7] = [
 type Definition = fn(&Model) -> Vec<Vec<f32>>;
 
 /// A model of each family.
-fn families() -> [(Model, Definition); 2] {
-    [(make::bert(256), bert_vectors), (make::qwen3(256), qwen3_vectors)]
+fn families() -> [(Model, Definition); 3] {
+    [(make::bert(256), bert_vectors), (make::nomic_bert(256), nomic_bert_vectors), (make::qwen3(256), qwen3_vectors)]
 }
 
 fn open(path: &std::path::Path, arithmetic: Arithmetic) -> Engine {

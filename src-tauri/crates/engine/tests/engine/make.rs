@@ -135,6 +135,43 @@ pub(crate) fn qwen3(hidden: usize) -> Model {
     Model { config, tensors }
 }
 
+/// Tokens from which on the positions of [`nomic_bert`] turn more slowly; some of [`texts`] are longer.
+pub(crate) const TRAINED: usize = 32;
+
+/// A NomicBERT in its authors' form, with positions that stretch.
+pub(crate) fn nomic_bert(hidden: usize) -> Model {
+    let (layers, heads, intermediate) = (3, 4, hidden * 2);
+    let config = json!({
+        "architectures": ["NomicBertModel"], "model_type": "nomic_bert", "n_embd": hidden, "n_layer": layers,
+        "n_head": heads, "n_inner": intermediate, "n_positions": 64, "max_trained_positions": TRAINED,
+        "rotary_scaling_factor": 2, "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0,
+        "activation_function": "swiglu", "layer_norm_epsilon": 1e-12, "vocab_size": VOCABULARY
+    });
+    let mut random = Random(3);
+    let mut tensors = BTreeMap::new();
+    let spread = 2.0 / (hidden as f32).sqrt();
+    let mut matrix = |name: &str, shape: &[usize]| tensors.insert(name.to_owned(), random.tensor(shape, 0.0, spread));
+    matrix("embeddings.word_embeddings.weight", &[VOCABULARY, hidden]);
+    matrix("embeddings.token_type_embeddings.weight", &[2, hidden]);
+    for layer in 0..layers {
+        for (name, out, input) in [
+            ("attn.Wqkv", 3 * hidden, hidden),
+            ("attn.out_proj", hidden, hidden),
+            ("mlp.fc11", intermediate, hidden),
+            ("mlp.fc12", intermediate, hidden),
+            ("mlp.fc2", hidden, intermediate),
+        ] {
+            matrix(&format!("encoder.layers.{layer}.{name}.weight"), &[out, input]);
+        }
+    }
+    let norms = (0..layers).flat_map(|layer| ["norm1", "norm2"].map(|norm| format!("encoder.layers.{layer}.{norm}")));
+    for norm in norms.chain(["emb_ln".to_owned()]) {
+        tensors.insert(format!("{norm}.weight"), random.tensor(&[hidden], 1.0, 0.5));
+        tensors.insert(format!("{norm}.bias"), random.tensor(&[hidden], 0.0, 0.3));
+    }
+    Model { config, tensors }
+}
+
 /// A tokenizer of words `w0`, `w1`… in BERT's manner, or with nothing around the text.
 pub(crate) fn tokenizer(bert: bool) -> Value {
     let added = |id: u32, content: &str| {
@@ -181,7 +218,24 @@ pub(crate) fn ids(text: &str) -> Vec<u32> {
 
 impl Model {
     fn is_bert(&self) -> bool {
-        self.config["model_type"] == "bert"
+        self.config["model_type"] != "qwen3"
+    }
+
+    fn is_nomic(&self) -> bool {
+        self.config["model_type"] == "nomic_bert"
+    }
+
+    /// The same [`nomic_bert`] with the configuration that transformers writes; names of tensors stay as they are.
+    pub(crate) fn native_nomic(&self) -> Self {
+        let number = |key: &str| self.config[key].clone();
+        let config = json!({
+            "architectures": ["NomicBertModel"], "model_type": "nomic_bert", "hidden_size": number("n_embd"),
+            "num_hidden_layers": number("n_layer"), "num_attention_heads": number("n_head"),
+            "intermediate_size": number("n_inner"), "max_position_embeddings": TRAINED, "hidden_act": "silu",
+            "layer_norm_eps": 1e-12, "vocab_size": VOCABULARY,
+            "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1000.0, "factor": 2.0}
+        });
+        Self { config, tensors: self.tensors.clone() }
     }
 
     /// Writes a folder as transformers does, the numbers as `dtype`.
@@ -216,6 +270,9 @@ impl Model {
     pub(crate) fn write_gguf(&self, folder: &Path, dtype: GgmlDType) -> Self {
         fs::write(folder.join("tokenizer.json"), tokenizer(self.is_bert()).to_string()).unwrap();
         let mut rounded = self.clone();
+        if self.is_nomic() {
+            rounded.config["max_trained_positions"] = json!(64);
+        }
         let mut tensors = Vec::new();
         for (name, numbers) in &mut rounded.tensors {
             let tensor = Tensor::from_slice(&numbers.values, numbers.shape.as_slice(), &Device::Cpu).unwrap();
@@ -237,6 +294,9 @@ impl Model {
 
     fn gguf_metadata(&self) -> Vec<(String, gguf_file::Value)> {
         use gguf_file::Value::{F32, String, U32};
+        if self.is_nomic() {
+            return self.nomic_metadata();
+        }
         let number = |key: &str| U32(self.config[key].as_u64().unwrap() as u32);
         let kind = self.config["model_type"].as_str().unwrap();
         let mut metadata = vec![
@@ -258,6 +318,28 @@ impl Model {
             metadata.push(("qwen3.pooling_type".to_owned(), U32(3)));
         }
         metadata
+    }
+}
+
+impl Model {
+    fn nomic_metadata(&self) -> Vec<(String, gguf_file::Value)> {
+        use gguf_file::Value::{Bool, F32, String, U32};
+        let number = |key: &str| U32(self.config[key].as_u64().unwrap() as u32);
+        [
+            ("general.architecture", String("nomic-bert".to_owned())),
+            ("nomic-bert.embedding_length", number("n_embd")),
+            ("nomic-bert.block_count", number("n_layer")),
+            ("nomic-bert.attention.head_count", number("n_head")),
+            ("nomic-bert.attention.layer_norm_epsilon", F32(1e-12)),
+            ("nomic-bert.attention.causal", Bool(false)),
+            ("nomic-bert.feed_forward_length", number("n_inner")),
+            // Such a file has no word for positions that stretch.
+            ("nomic-bert.context_length", U32(64)),
+            ("nomic-bert.rope.freq_base", F32(1000.0)),
+            ("nomic-bert.pooling_type", U32(1)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
     }
 }
 
@@ -284,6 +366,14 @@ fn gguf_name(name: &str) -> String {
         ("intermediate.dense", "ffn_up"),
         ("output.dense", "ffn_down"),
         ("output.LayerNorm", "layer_output_norm"),
+        ("emb_ln", "token_embd_norm"),
+        ("attn.Wqkv", "attn_qkv"),
+        ("attn.out_proj", "attn_output"),
+        ("norm1", "attn_output_norm"),
+        ("mlp.fc11", "ffn_up"),
+        ("mlp.fc12", "ffn_gate"),
+        ("mlp.fc2", "ffn_down"),
+        ("norm2", "layer_output_norm"),
         ("embed_tokens", "token_embd"),
         ("norm", "output_norm"),
         ("input_layernorm", "attn_norm"),
@@ -299,7 +389,8 @@ fn gguf_name(name: &str) -> String {
         ("mlp.down_proj", "ffn_down"),
     ];
     let (stem, part) = name.rsplit_once('.').unwrap();
-    let layered = stem.strip_prefix("encoder.layer.").or(stem.strip_prefix("layers."));
+    let layered =
+        stem.strip_prefix("encoder.layer.").or(stem.strip_prefix("encoder.layers.")).or(stem.strip_prefix("layers."));
     let (block, stem) = match layered.and_then(|rest| rest.split_once('.')) {
         Some((layer, stem)) => (format!("blk.{layer}."), stem),
         None => (String::new(), stem),

@@ -1,4 +1,4 @@
-//! BERT and Qwen3 written down from their definitions in f64, one text at a time, nothing fast.
+//! BERT, NomicBERT and Qwen3 written down from their definitions in f64, one text at a time, nothing fast.
 
 use crate::make::{Model, Numbers};
 
@@ -126,6 +126,49 @@ pub(crate) fn bert(model: &Model, ids: &[u32]) -> Vec<States> {
     all
 }
 
+/// The hidden states after each layer.
+pub(crate) fn nomic_bert(model: &Model, ids: &[u32]) -> Vec<States> {
+    let weights = Weights(model);
+    let heads = weights.number("n_head");
+    let width = weights.number("n_embd") / heads;
+    let trained = weights.number("max_trained_positions");
+    let mut base = 1000.0_f64;
+    if ids.len() > trained {
+        let growth = 2.0 * ids.len() as f64 / trained as f64 - 1.0;
+        base *= growth.powf(width as f64 / (width as f64 - 2.0));
+    }
+    let turned = |states: &[Vec<f64>]| -> States {
+        let turned = |(position, state): (usize, &Vec<f64>)| {
+            state.chunks(width).flat_map(|head| rotate(head, position, base)).collect()
+        };
+        states.iter().enumerate().map(turned).collect()
+    };
+    let embed = |&id: &u32| -> Vec<f64> {
+        let token = weights.row("embeddings.word_embeddings.weight", id as usize);
+        let kind = weights.row("embeddings.token_type_embeddings.weight", 0);
+        token.iter().zip(kind).map(|(token, kind)| token + kind).collect()
+    };
+    let mut x = weights.layer_norm("emb_ln", &ids.iter().map(embed).collect());
+    let mut all = Vec::new();
+    for layer in 0..weights.number("n_layer") {
+        let name = |part: &str| format!("encoder.layers.{layer}.{part}");
+        let mixed = weights.linear(&name("attn.Wqkv"), &x);
+        let part = |number: usize| -> States {
+            mixed.iter().map(|row| row[number * heads * width..][..heads * width].to_vec()).collect()
+        };
+        let attended = attention(&turned(&part(0)), &turned(&part(1)), &part(2), (heads, heads), false);
+        x = weights.layer_norm(&name("norm1"), &add(&weights.linear(&name("attn.out_proj"), &attended), &x));
+        let mut up = weights.linear(&name("mlp.fc11"), &x);
+        let gate = weights.linear(&name("mlp.fc12"), &x);
+        for (up, gate) in up.iter_mut().flatten().zip(gate.iter().flatten()) {
+            *up *= gate / (1.0 + (-gate).exp());
+        }
+        x = weights.layer_norm(&name("norm2"), &add(&weights.linear(&name("mlp.fc2"), &up), &x));
+        all.push(x.clone());
+    }
+    all
+}
+
 /// The hidden states after each layer, the last after the final norm.
 pub(crate) fn qwen3(model: &Model, ids: &[u32]) -> Vec<States> {
     let weights = Weights(model);
@@ -137,7 +180,7 @@ pub(crate) fn qwen3(model: &Model, ids: &[u32]) -> Vec<States> {
     };
     let turn = |name: String, states: &States| -> States {
         let turned = |(position, state): (usize, &Vec<f64>)| {
-            state.chunks(width).flat_map(|head| rotate(&weights.rms_norm(&name, head), position)).collect()
+            state.chunks(width).flat_map(|head| rotate(&weights.rms_norm(&name, head), position, 10_000.0)).collect()
         };
         states.iter().enumerate().map(turned).collect()
     };
@@ -161,10 +204,10 @@ pub(crate) fn qwen3(model: &Model, ids: &[u32]) -> Vec<States> {
     all
 }
 
-/// Rotary positions with a base of 10,000, halves paired.
-fn rotate(head: &[f64], position: usize) -> Vec<f64> {
+/// Rotary positions, halves paired.
+fn rotate(head: &[f64], position: usize, base: f64) -> Vec<f64> {
     let half = head.len() / 2;
-    let angle = |at: usize| position as f64 * 10_000_f64.powf(-(at as f64) / half as f64);
+    let angle = |at: usize| position as f64 * base.powf(-(at as f64) / half as f64);
     let first = (0..half).map(|at| head[at] * angle(at).cos() - head[at + half] * angle(at).sin());
     let second = (0..half).map(|at| head[at + half] * angle(at).cos() + head[at] * angle(at).sin());
     first.chain(second).collect()

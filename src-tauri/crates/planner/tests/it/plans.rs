@@ -391,6 +391,20 @@ fn on_a_simulated_mac_the_processor_has_core_mls_ladder_and_on_linux_packages_ar
 }
 
 #[test]
+fn a_package_that_nobody_can_make_is_a_candidate_only_where_there_is_one() {
+    let machine = reading(System::Mac, 32.0, 20.0);
+    let backends = |artefacts: &[_]| -> Vec<(Backend, Precision)> {
+        let plan = planned(&Wishes::default(), "nomic-embed-text", artefacts, &machine);
+        plan.candidates.iter().map(|found| (found.candidate.backend, found.candidate.precision)).collect()
+    };
+    let without = backends(&ggufs("nomic-embed-text"));
+    assert!(without.contains(&(Backend::Cpu, Int8)), "{without:?}");
+    assert!(!without.iter().any(|(backend, _)| matches!(backend, Backend::CoreMl(_))), "{without:?}");
+    let with = backends(&[package("nomic-embed-text", Int8, false, &[])]);
+    assert!(with.contains(&(NEURAL_ENGINE, Int8)) && !with.contains(&(NEURAL_ENGINE, Fp16)), "{with:?}");
+}
+
+#[test]
 fn an_unknown_model_gives_no_candidates() {
     let plan =
         planned_with(&Wishes::default(), &[], &[], &under(reading(System::Mac, 8.0, 4.0), Normal), &History::default());

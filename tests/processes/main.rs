@@ -5,6 +5,7 @@ mod conversions;
 mod documents;
 mod following;
 mod http;
+mod installing;
 mod limited;
 mod owners_and_workers;
 mod packages;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::cleaned;
-use crate::{Entry, FilePath};
+use crate::{Chosen, Entry, FilePath};
 
 /// The files beside the weights that say how text becomes tokens and vectors; whatever of them there is, is taken.
 const COMPANIONS: &[&str] = &[
@@ -123,6 +123,24 @@ fn listed(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(MOST_LISTED).map(|name| format!("`{name}`")).collect();
     let more = names.len().saturating_sub(MOST_LISTED);
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+/// The files that a choice is made of, to list with [`HubClient::snapshot`](crate::HubClient::snapshot): what else there is may
+/// have any name. Pickles are among them, so that they can be named.
+pub fn candidates() -> Chosen {
+    let pickles = format!("**/*.{{{}}}", PICKLES.join(","));
+    let patterns = [
+        "*.json",
+        "*.safetensors",
+        "*/{config,tokenizer*,special_tokens_map,added_tokens}.json",
+        "*/model.safetensors",
+        "**/*.gguf",
+        "**/*.GGUF",
+        "**/Manifest.json",
+        "**/Data/**",
+        &pickles,
+    ];
+    Chosen::new(patterns).expect("the patterns are ours. This is a bug.")
 }
 
 /// Chooses of a repository's files. A wish is the path or the name of a file or a folder, or a word for a precision.
@@ -373,7 +391,8 @@ mod tests {
     fn chosen(paths: &[&str], wish: Option<&str>) -> Result<Vec<String>, ChoiceError> {
         let entry =
             |path: &&str| Entry { path: FilePath::new(path).expect("a path"), size: 1, digest: Digest::Git([0; 20]) };
-        let files: Vec<_> = paths.iter().map(entry).collect();
+        // Listed as the caller lists them: a candidate that is not listed would not be chosen.
+        let files: Vec<_> = paths.iter().map(entry).filter(|entry| candidates().wants(&entry.path)).collect();
         Ok(choose(&files, wish)?.files.iter().map(ToString::to_string).collect())
     }
 

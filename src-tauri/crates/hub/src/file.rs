@@ -677,6 +677,7 @@ async fn hash_as_it_grows(job: Arc<Job>) -> Result<Digest, HubError> {
         }
         let frontier = job.frontier().min(next.unwrap_or(u64::MAX));
         if frontier > at {
+            job.kept.read_back();
             // A little at a time: meanwhile what follows may have come to be kept.
             let end = frontier.min(at + READ);
             let (data, path) = (Arc::clone(&job.file), job.path.clone());

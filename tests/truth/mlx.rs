@@ -32,6 +32,9 @@ fn chosen(reference: &Reference, indices: &str) -> Vec<String> {
     reference.counts(indices).into_iter().map(|index| all[index].clone()).collect()
 }
 
+/// Type, shape and bytes.
+type Tensor = (Dtype, Vec<usize>, Vec<u8>);
+
 /// A module's integers, scales and biases, as their bytes in a file.
 type Module = [Vec<u8>; 3];
 
@@ -76,8 +79,7 @@ fn minilm(checkpoint: &Path, bits: usize) -> Result<(TempDir, String)> {
     }
     let bytes = fs::read(checkpoint.join("model.safetensors"))?;
     let file = SafeTensors::deserialize(&bytes)?;
-    let (mut tensors, mut digest): (BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>, _) =
-        (BTreeMap::new(), Sha256::new());
+    let (mut tensors, mut digest) = (BTreeMap::<String, Tensor>::new(), Sha256::new());
     let modules: BTreeMap<String, _> = file.tensors().into_iter().filter(|(_, it)| it.dtype() == Dtype::F32).collect();
     for (name, tensor) in modules {
         let halves: Vec<f16> =

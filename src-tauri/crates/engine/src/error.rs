@@ -197,10 +197,11 @@ impl EngineError {
                 "The weights and the configuration do not belong together; install the model again from its source."
             }
             Self::UnknownArchitecture { .. } | Self::Unsupported { .. } => {
-                "Embedbar runs BERT, XLM-R, NomicBERT and Qwen3 embedding models from safetensors or GGUF; choose another model."
+                "Embedbar runs BERT, XLM-R, NomicBERT and Qwen3 embedding models from safetensors, GGUF or folders that MLX has quantised; \
+                 choose another model, or another variant of this one."
             }
             Self::BadTokenizer { .. } | Self::TokenizerMismatch { .. } => {
-                "Put the `tokenizer.json` that belongs to this model beside it."
+                "Put the `tokenizer.json` that belongs to this model beside it; the source that a GGUF file was made of has one."
             }
             Self::RecipeUnavailable { .. } => {
                 "Ask for the recipe that the model has, or install its safetensors or GGUF."

@@ -32,13 +32,23 @@ pub(crate) fn open(path: &Path) -> Result<Opened, EngineError> {
     let header = parse(file.bytes()).map_err(|problem| problem.of(path))?;
     let settings = Settings { path: path.to_path_buf(), values: header.values };
     let architecture = settings.text("general.architecture").unwrap_or_default().to_owned();
+    if let Some(parts) = settings.optional("split.count", &(0..=u64::MAX))?.filter(|&parts| parts > 1) {
+        let what = format!("a model in `{parts}` files (`llama-gguf-split --merge` makes one of them)");
+        return Err(EngineError::unsupported(path, what));
+    }
+    // Left out, they would give vectors of another kind.
+    if let Some(name) = ["dense_2.weight", "dense_3.weight"].into_iter().find(|&name| header.entries.contains_key(name))
+    {
+        return Err(EngineError::unsupported(path, format!("a layer behind the encoder (`{name}`)")));
+    }
     let weights = Weights::new(vec![Arc::new(file)], header.entries, Naming::Gguf);
     let family = match architecture.as_str() {
         "bert" => {
             let facts = BertFacts::from_gguf(&settings)?;
             // Some converters count the rows of XLM-R's table that are no positions, and leave them out all the same.
-            let rows = weights.shape(weight(None, "position_embd"))?.first().copied().unwrap_or(0);
-            Family::Bert(BertFacts { positions: facts.positions.min(rows.max(1)), ..facts })
+            let rows = weights.shape(weight(None, "position_embd")).ok().and_then(|shape| shape.first().copied());
+            let positions = facts.positions.min(rows.unwrap_or(usize::MAX).max(1));
+            Family::Bert(BertFacts { positions, ..facts })
         }
         "nomic-bert" => Family::NomicBert(NomicBertFacts::from_gguf(&settings)?),
         "qwen3" => {

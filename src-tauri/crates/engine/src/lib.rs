@@ -7,6 +7,9 @@
 //! Data flow: [`Engine::embed`] tokenises and truncates (`tokens`), forms batches of similar length (`batches`), lets the
 //! backend run them (`bert`, `nomic_bert`, `qwen3`, Core ML), pools and normalises (`pool`) and restores the order of the texts.
 //!
+//! Models are read as they are published: safetensors as transformers writes them (`checkpoint`) or as MLX quantises them
+//! (`affine`), and GGUF (`gguf`), with the tokenizer that is in the file where none lies beside it (`gguf_tokenizer`).
+//!
 //! Why own encoders over candle instead of `candle-transformers`: its models keep a key-value cache, return logits instead
 //! of hidden states, copy the embedding table to F32 (hundreds of megabytes for Qwen3) and have no quantised BERT.
 

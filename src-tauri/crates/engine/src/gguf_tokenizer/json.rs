@@ -66,7 +66,7 @@ impl Parts {
 
 /// `text` in quotes.
 pub(super) fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    serde_json::to_string(text).expect("a text can be written. This is a bug.")
 }
 
 /// A text for an error message.

@@ -169,13 +169,13 @@ fn a_file_without_a_tokenizer_has_none() {
 
 #[test]
 fn what_is_not_known_or_does_not_add_up_is_refused_with_a_sentence() {
-    let long = "x".repeat(5000);
+    let long = "x".repeat(20_000);
     let cases = [
         (with(bert(), "model", text("llama")), "its kind is `llama`"),
         (with(qwen(), "pre", text("llama-bpe")), "the way `llama-bpe`"),
         (without(qwen(), "pre"), "the way `default`"),
         (without(bert(), "tokens"), "has no tokens"),
-        (with(bert(), "tokens", texts(&[long.as_str()])), "has a text of `5000` bytes"),
+        (with(bert(), "tokens", texts(&[long.as_str()])), "has a text of `20000` bytes"),
         (with(bert(), "tokens", types(&[1])), "is a list of the type `5`"),
         (with(bert(), "token_type", types(&[1, 2])), "has `2` items, and there are `8` tokens"),
         (with(bert(), "token_type", types(&[1, 1, 1, 1, 1, 1, 1, 9])), "has the type `9`"),

@@ -31,8 +31,7 @@ pub(super) fn tokenizer(metadata: &Metadata) -> Result<String, Unbuildable> {
         found.ok_or_else(|| Unbuildable::key(key, "is missing, and the vocabulary has no token at the usual place"))
     };
     let named = vocabulary.named;
-    let (_, unknown) = token("unknown_token_id", named.unknown.or(Some(UNKNOWN)))?;
-    let unknown = pieces[pieces.binary_search_by_key(&unknown, |piece| piece.0).unwrap_or(0)].1.as_str();
+    let (unknown, _) = token("unknown_token_id", named.unknown.or(Some(UNKNOWN)))?;
     let before = token("cls_token_id", named.class.or(named.begin).or(Some(CLASS)))?;
     let after = token("seperator_token_id", named.separator.or(named.end).or(Some(SEPARATOR)))?;
 
@@ -62,13 +61,13 @@ pub(super) fn tokenizer(metadata: &Metadata) -> Result<String, Unbuildable> {
 
 /// A piece as the original vocabulary has it.
 fn piece(text: &str, kind: Kind) -> String {
-    let bracketed = text.len() > 2 && text.starts_with('[') && text.ends_with(']');
-    if kind == Kind::Control || kind == Kind::Unknown || bracketed {
-        return text.to_owned();
-    }
-    match text.strip_prefix(WORD_START) {
+    let word = text.strip_prefix(WORD_START).filter(|word| !word.is_empty());
+    let is_bracketed = |text: &str| text.len() > 2 && text.starts_with('[') && text.ends_with(']');
+    match word {
+        // A token that stands around texts may be marked all the same, where the file does not call it a control token.
+        Some(word) if kind != Kind::Control || is_bracketed(word) => word.to_owned(),
+        _ if kind == Kind::Control || kind == Kind::Unknown || is_bracketed(text) => text.to_owned(),
         // The mark alone is the piece `##▁`, since no piece is empty.
-        Some(word) if !word.is_empty() => word.to_owned(),
         _ => format!("##{text}"),
     }
 }

@@ -45,6 +45,52 @@ fn a_missing_model_and_each_missing_file_are_named() {
 }
 
 #[test]
+fn a_gguf_without_any_tokenizer_or_in_a_type_that_nothing_multiplies_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    make::bert(32).write_gguf(folder.path(), GgmlDType::Q8_0);
+    let path = folder.path().join("model.gguf");
+    fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let failed = failure(&path, "tokenizer.json");
+    assert_eq!(failed.code, FailureCode::ModelInvalid);
+    assert!(failed.hint.unwrap().contains("has a tokenizer in it"));
+    // The type follows two dimensions, and the name before them.
+    let mut bytes = fs::read(&path).unwrap();
+    let name = b"token_embd.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4 + 2 * 8;
+    bytes[at] = 20;
+    fs::write(&path, bytes).unwrap();
+    let failed = failure(&path, "`token_embd.weight` in the type IQ4_NL");
+    assert_eq!(failed.code, FailureCode::ModelUnsupported);
+}
+
+#[test]
+fn a_context_that_is_longer_than_the_table_of_positions_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = make::bert(32);
+    model.config["max_position_embeddings"] = json!(66);
+    model.write_gguf(folder.path(), GgmlDType::F32);
+    assert_eq!(Engine::open("short", &folder.path().join("model.gguf")).unwrap().max_tokens(), 64);
+}
+
+#[test]
+fn a_model_of_which_a_file_has_only_a_part_is_refused() {
+    for (key, value, wanted) in
+        [("split.count", 3, "`3` files (`llama-gguf-split --merge`"), ("bert.pooling_type", 4, "scores of a reranker")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        make::bert(32).write_gguf_with(folder.path(), |_| GgmlDType::F32, &[(key, value)]);
+        assert_eq!(failure(&folder.path().join("model.gguf"), wanted).code, FailureCode::ModelUnsupported);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = make::bert(32);
+    let dense = model.tensors["encoder.layer.0.attention.output.dense.weight"].clone();
+    model.tensors.insert("dense_2.weight".to_owned(), dense);
+    model.write_gguf(folder.path(), GgmlDType::F32);
+    let failed = failure(&folder.path().join("model.gguf"), "`dense_2.weight`");
+    assert_eq!(failed.code, FailureCode::ModelUnsupported);
+}
+
+#[test]
 fn weights_cut_short_or_damaged_are_refused() {
     let folder = folder(&make::bert(32));
     let path = folder.path().join("model.safetensors");
@@ -207,8 +253,12 @@ fn an_index_cannot_name_files_elsewhere() {
 #[test]
 fn weights_quantised_by_other_tools_are_refused_by_name() {
     let folder = folder(&make::qwen3(64));
-    change_config(folder.path(), |config| config["quantization"] = json!({"group_size": 64, "bits": 4}));
-    assert_eq!(failure(folder.path(), "config.json").code, FailureCode::ModelUnsupported);
+    change_config(folder.path(), |config| {
+        config["quantization_config"] = json!({"quant_method": "gptq", "bits": 4});
+    });
+    let failed = failure(folder.path(), "config.json");
+    assert_eq!(failed.code, FailureCode::ModelUnsupported);
+    assert!(failed.message.contains("gptq"), "{failed}");
 }
 
 #[cfg(not(target_os = "macos"))]

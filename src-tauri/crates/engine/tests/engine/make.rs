@@ -268,6 +268,21 @@ impl Model {
 
     /// Writes `model.gguf` in llama.cpp's names with matrices as `dtype`, and gives the model as it is after rounding.
     pub(crate) fn write_gguf(&self, folder: &Path, dtype: GgmlDType) -> Self {
+        self.write_mixed_gguf(folder, |_| dtype)
+    }
+
+    /// Like [`Self::write_gguf`], each matrix as `dtype` says of its name.
+    pub(crate) fn write_mixed_gguf(&self, folder: &Path, dtype: impl Fn(&str) -> GgmlDType) -> Self {
+        self.write_gguf_with(folder, dtype, &[])
+    }
+
+    /// Like [`Self::write_mixed_gguf`], with `settings` instead of the model's own of the same names.
+    pub(crate) fn write_gguf_with(
+        &self,
+        folder: &Path,
+        dtype: impl Fn(&str) -> GgmlDType,
+        settings: &[(&str, u32)],
+    ) -> Self {
         fs::write(folder.join("tokenizer.json"), tokenizer(self.is_bert()).to_string()).unwrap();
         let mut rounded = self.clone();
         if self.is_nomic() {
@@ -278,13 +293,16 @@ impl Model {
             let tensor = Tensor::from_slice(&numbers.values, numbers.shape.as_slice(), &Device::Cpu).unwrap();
             // llama.cpp keeps vectors and small tables in F32.
             let exact = numbers.shape.len() == 1 || name.contains("position_emb") || name.contains("token_type");
-            let tensor = QTensor::quantize(&tensor, if exact { GgmlDType::F32 } else { dtype }).unwrap();
+            let tensor =
+                QTensor::quantize(&tensor, if exact { GgmlDType::F32 } else { dtype(&gguf_name(name)) }).unwrap();
             let plain = tensor.dequantize(&Device::Cpu).unwrap();
             numbers.values = plain.flatten_all().unwrap().to_vec1().unwrap();
             tensors.push((gguf_name(name), tensor));
         }
         let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-        let metadata = self.gguf_metadata();
+        let mut metadata = self.gguf_metadata();
+        metadata.retain(|(key, _)| settings.iter().all(|(other, _)| key != other));
+        metadata.extend(settings.iter().map(|&(key, value)| (key.to_owned(), gguf_file::Value::U32(value))));
         let metadata: Vec<(&str, &gguf_file::Value)> =
             metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let mut file = fs::File::create(folder.join("model.gguf")).unwrap();
@@ -387,6 +405,7 @@ fn gguf_name(name: &str) -> String {
         ("mlp.gate_proj", "ffn_gate"),
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),
+        ("dense_2", "dense_2"),
     ];
     let (stem, part) = name.rsplit_once('.').unwrap();
     let layered =

@@ -432,7 +432,7 @@ fn packed_weights_without_their_scales_or_in_another_mode_are_refused() {
         "{error}"
     );
 
-    for (key, value) in [("mode", "mxfp4".into()), ("bits", 3.into()), ("group_size", 16.into())] {
+    for (key, value) in [("mode", "mxfp4".into()), ("bits", 7.into()), ("group_size", 16.into())] {
         let mut sample = packed();
         let shown = serde_json::Value::to_string(&value);
         sample.config["quantization"][key] = value;

@@ -243,6 +243,18 @@ fn folders_archives_and_single_files_become_models_and_keep_their_vectors() {
         assert_eq!(details["card"]["passed"], true, "{details}");
         assert!(details["origin"]["files"].as_array().is_some_and(|files| files.len() >= 2), "{details}");
     }
+    // As strangers publish them: a GGUF file with its tokenizer inside, and a folder that MLX has quantised.
+    let truth = checkout().join("tests/truth");
+    let mlx = scratch.join("mlx");
+    copied(&truth.join("mlx-qwen3-small"), &mlx);
+    fs::copy(truth.join("qwen3-small/tokenizer.json"), mlx.join("tokenizer.json")).expect("it can be copied");
+    for (path, name) in [(truth.join("gguf/qwen3-small.gguf"), "stranger"), (mlx, "quantised")] {
+        let job = &bench.json(&["install", text(&path), "--name", name])[0];
+        assert_eq!(job["state"]["state"], "done", "{job}");
+        let kind = &bench.listed(name).expect("it is listed")["kind"];
+        assert_eq!(kind, if name == "stranger" { "gguf" } else { "mlx_checkpoint" });
+        bench.done(&["embed", "hello there", "--model", name]);
+    }
     // Left in place, it takes no room.
     let job = &bench.json(&["install", text(&folder), "--name", "in-place", "--in-place"])[0];
     assert_eq!(job["state"]["state"], "done", "{job}");
@@ -302,7 +314,7 @@ fn what_fails_its_self_test_is_set_aside_with_its_reason_and_never_active() {
     let mut weights = fs::read(&path).expect("it can be read");
     let length = weights.len();
     // NaNs, whatever the tensor.
-    weights[length - 4096..].fill(0xff);
+    weights[length / 2..].fill(0xff);
     fs::write(&path, &weights).expect("it can be written");
     let error = bench.failure(&["install", text(&bad), "--name", "bad"]);
     assert!(error.contains("set aside"), "{error}");

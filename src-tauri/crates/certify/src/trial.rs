@@ -32,6 +32,9 @@ const AGREES_IN_FEW_BITS: f64 = 0.95;
 /// Texts that are embedded together.
 const COMPANY: usize = 8;
 
+/// Short words, of which any tokenizer tells some apart.
+const WORDS: [&str; 6] = ["paper", "water", "the", "house", "a", "7"];
+
 /// What the check of the window may take.
 const WINDOW_TIME: Duration = Duration::from_secs(20);
 
@@ -288,9 +291,13 @@ impl Trial<'_> {
 
     /// Text counts up to the declared end, and not beyond it.
     fn window(&mut self, declared: usize) -> Result<(), Ended> {
-        // One word again and again is one token, or a few, each time.
-        let words = |count: usize, odd: Option<usize>| -> Vec<String> {
-            let word = |at: usize| if Some(at) == odd { "volcano" } else { "paper" };
+        // One word again and again is one token, or a few, each time; another one of the same length tells the places apart.
+        let Some((plain, odd)) = self.two_words()? else {
+            self.card.note("window", true, "not tried: its tokenizer tells no two short words apart".to_owned());
+            return Ok(());
+        };
+        let words = |count: usize, place: Option<usize>| -> Vec<String> {
+            let word = |at: usize| if Some(at) == place { odd } else { plain };
             vec![(0..count).map(word).collect::<Vec<_>>().join(" ")]
         };
         let few = self.embed(Stage::Window, &words(8, None))?;
@@ -320,12 +327,12 @@ impl Trial<'_> {
         let inside = fits(reach);
         let beyond = fits(declared + 24) + 8;
         let length = if whole { beyond } else { inside };
-        let plain = self.embed(Stage::Window, &words(length, None))?;
+        let same = self.embed(Stage::Window, &words(length, None))?;
         let last = self.embed(Stage::Window, &words(length, Some(inside - 1)))?;
-        let counts = plain.vectors[0] != last.vectors[0];
+        let counts = same.vectors[0] != last.vectors[0];
         let ends = if whole {
             let after = self.embed(Stage::Window, &words(length, Some(length - 1)))?;
-            plain.vectors[0] == after.vectors[0]
+            same.vectors[0] == after.vectors[0]
         } else {
             true
         };
@@ -342,6 +349,16 @@ impl Trial<'_> {
         };
         self.card.note("window", counts && ends, detail);
         Ok(())
+    }
+
+    /// Two words of as many tokens as each other and with different vectors.
+    fn two_words(&mut self) -> Result<Option<(&'static str, &'static str)>, Ended> {
+        let words: Vec<String> = WORDS.iter().map(|word| format!("{word} {word} {word}")).collect();
+        let made = self.embed(Stage::Window, &words)?;
+        let pairs = (0..WORDS.len()).flat_map(|one| (one + 1..WORDS.len()).map(move |other| (one, other)));
+        let mut alike = pairs
+            .filter(|&(one, other)| made.tokens[one] == made.tokens[other] && made.vectors[one] != made.vectors[other]);
+        Ok(alike.next().map(|(one, other)| (WORDS[one], WORDS[other])))
     }
 
     /// What it costs here. Not a check: a slow model is as right as a fast one.

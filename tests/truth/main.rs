@@ -401,3 +401,15 @@ fn weights_with_a_prefix_in_their_names_give_the_same_vectors() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_catalogues_reference_vectors_are_those_of_sentence_transformers() {
+    let (texts, vectors) = (texts(), Reference::open("minilm").vectors("embeddings"));
+    let entry = Catalogue::builtin().find("minilm").expect("it comes with the program");
+    assert!(!entry.references.is_empty());
+    for reference in &entry.references {
+        let at = texts.iter().position(|text| *text == reference.text).expect("a text of the list");
+        let far = reference.begins.iter().zip(&vectors[at]).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+        assert!(far < 1e-6 && reference.begins.len() == 16, "{}: {far}", reference.text);
+    }
+}

@@ -170,6 +170,7 @@ fn unkept(error: &SecretsError) -> Failure {
 }
 
 /// An error of the hub, whose sentences say what to do themselves.
+#[allow(clippy::needless_pass_by_value, reason = "it is named where errors are mapped")]
 pub(crate) fn told(error: HubError) -> Failure {
     let code = match &error {
         HubError::Cancelled => FailureCode::Cancelled,

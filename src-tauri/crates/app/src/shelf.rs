@@ -191,19 +191,13 @@ impl App {
     pub(crate) async fn model_details(&self, name: &str) -> Result<ModelDetails, Failure> {
         let models = self.list_models().await?.models;
         let model = models.into_iter().find(|model| model.id == name || model.path == name);
-        let model = match model {
-            Some(model) => model,
+        let model = if let Some(model) = model {
+            model
+        } else {
             // Its error says which there are.
-            None => {
-                let found = self.library.find(name)?;
-                let path = found.path.display().to_string();
-                ModelInfo {
-                    id: found.id,
-                    path,
-                    size_bytes: embedbar_store::bytes_below(&found.path),
-                    ..ModelInfo::default()
-                }
-            }
+            let found = self.library.find(name)?;
+            let size_bytes = embedbar_store::bytes_below(&found.path);
+            ModelInfo { id: found.id, path: found.path.display().to_string(), size_bytes, ..ModelInfo::default() }
         };
         let (library, home) = (self.library.clone(), self.home.clone());
         blocking(move || {

@@ -45,6 +45,19 @@ pub struct Entry {
     /// What others have made of it.
     #[serde(default)]
     pub variants: Vec<Variant>,
+    /// Vectors that another program has made of it.
+    #[serde(default)]
+    pub references: Vec<Reference>,
+}
+
+/// The beginning of a vector of length 1 that another program has made of a text without a prompt.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// The text.
+    pub text: String,
+    /// The vector's first numbers.
+    pub begins: Vec<f32>,
 }
 
 /// What the weights of a repository are.

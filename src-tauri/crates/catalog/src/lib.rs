@@ -23,7 +23,7 @@ mod variant;
 
 pub use architecture::{Architecture, Bert, NomicBert, Qwen3, Storage, XlmRoberta};
 pub use catalogue::Catalogue;
-pub use entry::{Entry, PinnedFile, Pooling, Recipe, SourceWeights};
+pub use entry::{Entry, PinnedFile, Pooling, Recipe, Reference, SourceWeights};
 pub use error::CatalogError;
 pub use footprint::{Engine, Footprint, SPECIALISING_BYTES, Workload};
 pub use variant::{Certainty, Format, Variant};

@@ -242,19 +242,13 @@ impl Trial<'_> {
 
     /// Pooling and prompts as the catalogue has them.
     fn declared(&mut self, declared: &Declared, prompts: &embedbar_engine::Prompts, pooling: Pooling) {
-        match declared.pooling {
-            Some(expected) => {
-                let detail = match expected == pooling {
-                    true => format!("`{}`, as its authors say", word(pooling)),
-                    false => format!("its files say `{}`, its authors `{}`", word(pooling), word(expected)),
-                };
-                self.card.note("pooling", expected == pooling, detail);
-            }
-            None => {
-                let detail = format!("`{}`, by its own files; the catalogue does not know it", word(pooling));
-                self.card.note("pooling", true, detail);
-            }
-        }
+        let detail = match declared.pooling {
+            None => format!("`{}`, by its own files; the catalogue does not know it", word(pooling)),
+            Some(expected) if expected == pooling => format!("`{}`, as its authors say", word(pooling)),
+            Some(expected) => format!("its files say `{}`, its authors `{}`", word(pooling), word(expected)),
+        };
+        let right = declared.pooling.is_none_or(|expected| expected == pooling);
+        self.card.note("pooling", right, detail);
         if let Some((query, document)) = &declared.prompts {
             // Without a file that names prompts a model has none; search adds the catalogue's.
             let own = (prompts.query.as_str(), prompts.document.as_str());

@@ -17,7 +17,11 @@ use crate::output;
 pub(crate) async fn run(application: &Remote<Access>, source: &str, as_json: bool) -> anyhow::Result<()> {
     let offer = application.inspect(InspectRequest { source: absolute(source)? }).await?;
     let Some(inspection) = &offer.inspection else {
-        return if as_json { output::json(&offer) } else { shown(&offer) };
+        if as_json {
+            return output::json(&offer);
+        }
+        shown(&offer);
+        return Ok(());
     };
     let path = Path::new(&offer.source);
     let mut told = serde_json::to_value(inspection)?;
@@ -57,11 +61,10 @@ pub(crate) fn absolute(source: &str) -> anyhow::Result<String> {
     if is_path { text(&std::path::absolute(path)?) } else { Ok(source.to_owned()) }
 }
 
-fn shown(offer: &InstallOffer) -> anyhow::Result<()> {
+fn shown(offer: &InstallOffer) {
     for line in crate::library::offered(offer) {
         output::line(&line);
     }
-    Ok(())
 }
 
 /// An inspection, a line for each thing that is known.

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use embedbar_catalog::{Catalogue, Engine as Arithmetic, Footprint, Pooling as DeclaredPooling, Workload};
-use embedbar_certify::{Declared, trial};
+use embedbar_certify::{Declared, Reference, trial};
 use embedbar_contract::{Card, CardCheck, Failure, FailureCode, Inspection, ModelKind, OriginFile, Placing};
 use embedbar_engine::{How, Pooling};
 use embedbar_intake::{Arrival, Kind, Watch as IntakeWatch, Way, place, recognise};
@@ -74,7 +74,7 @@ fn model_in(folder: &Path, arrival: &Arrival) -> Result<PathBuf, Failure> {
     match arrival.kind {
         Kind::Checkpoint | Kind::MlxCheckpoint => Ok(folder.to_owned()),
         Kind::Gguf => {
-            let file = arrival.files.iter().find(|file| file.to.ends_with(".gguf"));
+            let file = arrival.files.iter().find(|file| Path::new(&file.to).extension().is_some_and(|it| it == "gguf"));
             file.map(|file| folder.join(&file.to)).ok_or_else(|| Failure::internal("a GGUF model without its file"))
         }
         Kind::CoreMlPackage => {
@@ -110,8 +110,12 @@ fn declared(known: Option<&str>) -> Declared {
             DeclaredPooling::Last => Pooling::Last,
         }),
         prompts: Some((recipe.query_prompt.clone(), recipe.document_prompt.clone())),
-        references: Vec::new(),
+        references: entry.references.iter().map(reference).collect(),
     }
+}
+
+fn reference(reference: &embedbar_catalog::Reference) -> Reference {
+    Reference { text: reference.text.clone(), begins: reference.begins.clone() }
 }
 
 /// Whether the files are what they were; a sentence about the first that is not.
@@ -150,7 +154,7 @@ fn compare(folder: &Path, files: &[OriginFile], watch: Watch) -> Result<Option<S
                 return Err(cancelled());
             }
         }
-        let digest = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digest = hasher.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         if digest != *sha256 {
             return Ok(Some(format!("`{path}` is not what it was: its sha256 is {digest}")));
         }

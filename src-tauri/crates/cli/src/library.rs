@@ -267,24 +267,21 @@ pub(crate) async fn sdk(application: &Remote<Access>, model: String, write: bool
     if json {
         return output::json(&proposal);
     }
-    match &proposal.file {
-        Some(file) => {
-            for change in &proposal.changes {
-                output::changed_line(change.number, change.before.as_deref(), change.after.as_deref());
-            }
-            output::line(&match (proposal.changes.is_empty(), write) {
-                (true, _) => format!("{file} says so already"),
-                (false, true) => format!("written into {file}"),
-                (false, false) => format!("`--write` writes these lines into {file}"),
-            });
+    let Some(file) = &proposal.file else {
+        for line in &proposal.lines {
+            output::line(line);
         }
-        None => {
-            for line in &proposal.lines {
-                output::line(line);
-            }
-            eprintln!("no `.env` is followed; `embedbar env use PATH` follows one, and `--write` writes there");
-        }
+        eprintln!("no `.env` is followed; `embedbar env use PATH` follows one, and `--write` writes there");
+        return Ok(());
+    };
+    for change in &proposal.changes {
+        output::changed_line(change.number, change.before.as_deref(), change.after.as_deref());
     }
+    output::line(&match (proposal.changes.is_empty(), write) {
+        (true, _) => format!("{file} says so already"),
+        (false, true) => format!("written into {file}"),
+        (false, false) => format!("`--write` writes these lines into {file}"),
+    });
     Ok(())
 }
 

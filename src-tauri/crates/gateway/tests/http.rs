@@ -20,11 +20,46 @@ struct Canned {
     release: Notify,
 }
 
-fn canned() -> Failure {
-    Failure::new(FailureCode::Internal, "not in this test")
+/// Commands that no test here asks for.
+macro_rules! refuse {
+    ($($name:ident($params:ty) -> $reply:ty;)+) => {
+        $(async fn $name(&self, _: $params) -> Result<$reply, Failure> {
+            Err(Failure::new(FailureCode::Internal, "not in this test"))
+        })+
+    };
 }
 
 impl Commands for Canned {
+    refuse! {
+        index(IndexRequest) -> Job;
+        open(OpenRequest) -> Empty;
+        convert(ConvertRequest) -> Job;
+        pause(PauseRequest) -> Empty;
+        activate(ModelChoice) -> ModelState;
+        follow(EnvChoice) -> EnvState;
+        approve_env(EnvApproval) -> EnvState;
+        mend_env(EnvMend) -> EnvState;
+        keep_in_env(EnvKeep) -> EnvState;
+        allow_remote(RemoteAnswer) -> Empty;
+        offers(Empty) -> Offers;
+        accept_offers(OfferChoice) -> OfferReceipt;
+        start_again(Empty) -> OfferReceipt;
+        memory(Empty) -> MemoryReading;
+        machine(Empty) -> MachineOverview;
+        memory_history(Empty) -> MemoryHistory;
+        cleanup(CleanupRequest) -> CleanupReceipt;
+        inspect(InspectRequest) -> InstallOffer;
+        install(InstallRequest) -> Job;
+        limit_downloads(DownloadLimit) -> Empty;
+        show_model(ModelChoice) -> ModelDetails;
+        verify(ModelChoice) -> Job;
+        remove(ModelChoice) -> Removed;
+        reveal(ModelChoice) -> Empty;
+        sdk_lines(ModelChoice) -> SdkProposal;
+        keep_sdk_lines(SdkKeep) -> EnvState;
+        token(Empty) -> TokenStatus;
+        set_token(TokenRequest) -> TokenStatus;
+    }
     async fn snapshot(&self, _: Empty) -> Result<Snapshot, Failure> {
         Ok(Snapshot { version: "canned".to_owned(), ..Snapshot::default() })
     }
@@ -33,72 +68,21 @@ impl Commands for Canned {
         self.release.notified().await;
         Ok(Embeddings::default())
     }
-    async fn index(&self, _: IndexRequest) -> Result<Job, Failure> {
-        Err(canned())
-    }
     async fn forget(&self, params: FolderChoice) -> Result<Empty, Failure> {
         Err(Failure::new(FailureCode::NotFound, format!("no folder at `{}`", params.path)).hint("Check the path."))
     }
     async fn search(&self, _: SearchRequest) -> Result<SearchResults, Failure> {
         Err(Failure::new(FailureCode::Overloaded, "the queue is full"))
     }
-    async fn open(&self, _: OpenRequest) -> Result<Empty, Failure> {
-        Err(canned())
-    }
-    async fn convert(&self, _: ConvertRequest) -> Result<Job, Failure> {
-        Err(canned())
-    }
     async fn cancel(&self, params: JobId) -> Result<Empty, Failure> {
         assert_eq!(params.id, 7);
         Ok(Empty {})
     }
-    async fn pause(&self, _: PauseRequest) -> Result<Empty, Failure> {
-        Err(canned())
-    }
     async fn models(&self, _: Empty) -> Result<Models, Failure> {
         Ok(Models::default())
     }
-    async fn activate(&self, _: ModelChoice) -> Result<ModelState, Failure> {
-        Err(canned())
-    }
     async fn env(&self, _: Empty) -> Result<EnvState, Failure> {
         Ok(EnvState::default())
-    }
-    async fn follow(&self, _: EnvChoice) -> Result<EnvState, Failure> {
-        Err(canned())
-    }
-    async fn approve_env(&self, _: EnvApproval) -> Result<EnvState, Failure> {
-        Err(canned())
-    }
-    async fn mend_env(&self, _: EnvMend) -> Result<EnvState, Failure> {
-        Err(canned())
-    }
-    async fn keep_in_env(&self, _: EnvKeep) -> Result<EnvState, Failure> {
-        Err(canned())
-    }
-    async fn allow_remote(&self, _: RemoteAnswer) -> Result<Empty, Failure> {
-        Err(canned())
-    }
-    async fn offers(&self, _: Empty) -> Result<Offers, Failure> {
-        Err(canned())
-    }
-    async fn accept_offers(&self, _: OfferChoice) -> Result<OfferReceipt, Failure> {
-        Err(canned())
-    }
-    async fn start_again(&self, _: Empty) -> Result<OfferReceipt, Failure> {
-        Err(canned())
-    }
-    async fn memory(&self, _: Empty) -> Result<MemoryReading, Failure> {
-        Err(canned())
-    }
-    async fn machine(&self, _: Empty) -> Result<MachineOverview, Failure> {
-        Err(canned())
-    }
-    async fn memory_history(&self, _: Empty) -> Result<MemoryHistory, Failure> {
-        Err(canned())
-    }
-    async fn cleanup(&self, _: CleanupRequest) -> Result<CleanupReceipt, Failure> {
-        Err(canned())
     }
 }
 

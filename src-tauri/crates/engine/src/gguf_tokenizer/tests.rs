@@ -239,10 +239,10 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.gguf");
         std::fs::write(&path, bytes).unwrap();
-        if let Ok(Some(text)) = tokenizer_json(&path) {
-            if let Ok(tokenizer) = Tokenizer::from_bytes(text) {
-                let _ = tokenizer.encode("ab Words <mask> \u{fdfa}", true);
-            }
+        if let Ok(Some(text)) = tokenizer_json(&path)
+            && let Ok(tokenizer) = Tokenizer::from_bytes(text)
+        {
+            let _ = tokenizer.encode("ab Words <mask> \u{fdfa}", true);
         }
     }
 
@@ -271,7 +271,7 @@ proptest! {
     ) {
         let mut map = 1024_u32.to_le_bytes().to_vec();
         for (kind, label, leaf, offset) in units {
-            let unit = if kind == 0 { 1 << 31 | offset & 15 } else { offset % 256 << 10 | u32::from(leaf) << 8 | u32::from(label) };
+            let unit = if kind == 0 { (1 << 31) | (offset & 15) } else { ((offset % 256) << 10) | (u32::from(leaf) << 8) | u32::from(label) };
             map.extend(unit.to_le_bytes());
         }
         map.extend_from_slice("abc\0é\0defgh\0ijkl".as_bytes());

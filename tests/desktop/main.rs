@@ -4,6 +4,8 @@
 //! (`cargo xtask test` does that); where it is not there, or the machine lacks an X server, the tests say that they were
 //! skipped. One test at a time: each needs a browser engine and a model.
 
+mod dropping;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

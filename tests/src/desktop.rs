@@ -20,6 +20,8 @@ use crate::webdriver::WebDriver;
 /// Titles of the windows, by which the window manager knows them.
 pub const PANEL_TITLE: &str = "Embedbar";
 /// See [`PANEL_TITLE`].
+pub const LIBRARY_TITLE: &str = "Models";
+/// See [`PANEL_TITLE`].
 pub const SEARCH_TITLE: &str = "Embedbar search";
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -181,13 +183,7 @@ impl<'rig> Desktop<'rig> {
 
     /// Saves the part of the screen on which a window is, as a person sees it.
     pub fn picture_of(&self, title: &str, path: &Path) -> Result<()> {
-        let window = self.rig.window(title).with_context(|| format!("the window `{title}` is not shown"))?;
-        let geometry = self.rig.run("xdotool", &["getwindowgeometry", "--shell", &window])?;
-        let number = |name: &str| {
-            let line = geometry.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.and_then(|text| text.parse().ok()).with_context(|| format!("no {name} in `{geometry}`"))
-        };
-        self.rig.screenshot(path, Some((number("WIDTH")?, number("HEIGHT")?, number("X")?, number("Y")?)))
+        self.rig.screenshot(path, Some(self.rig.geometry(title)?))
     }
 
     /// Saves the tray with its menu open, then closes the menu.

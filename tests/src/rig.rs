@@ -269,6 +269,51 @@ impl Rig {
         self.run("xdotool", &["key", key]).map(drop)
     }
 
+    /// Width, height and upper left corner of the window with this title, in pixels of the screen.
+    pub fn geometry(&self, title: &str) -> Result<(u32, u32, u32, u32)> {
+        let window = self.window(title).with_context(|| format!("the window `{title}` is not shown"))?;
+        let geometry = self.run("xdotool", &["getwindowgeometry", "--shell", &window])?;
+        let number = |name: &str| {
+            let line = geometry.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.and_then(|text| text.parse().ok()).with_context(|| format!("no {name} in `{geometry}`"))
+        };
+        Ok((number("WIDTH")?, number("HEIGHT")?, number("X")?, number("Y")?))
+    }
+
+    /// Drags a file from an icon on the screen to the middle of the window with this title, by the pointer, and lets go there.
+    pub fn drop_on(&self, path: &Path, title: &str) -> Result<()> {
+        let (width, height, x, y) = self.geometry(title)?;
+        let script = self.root.path().join("scripts/drag.py");
+        fs::write(&script, include_str!("../rig/drag.py"))?;
+        // Beside the window, or in its corner where there is no room.
+        let (left, top) = if x > 100 { (x - 90, y + 40) } else { (x + 4, y + height.saturating_sub(80)) };
+        let mut icon = Process::start(
+            self.command(PYTHON)
+                .arg(&script)
+                .arg(path)
+                .args([left.to_string(), top.to_string()])
+                .stdout(Stdio::piped()),
+        )?;
+        icon.first_line()?;
+        let (to_x, to_y) = (x + width / 2, y + height / 2);
+        let go = |x: u32, y: u32| self.run("xdotool", &["mousemove", &x.to_string(), &y.to_string()]).map(drop);
+        go(left + 32, top + 32)?;
+        self.run("xdotool", &["mousedown", "1"])?;
+        // A drag begins once the pointer has moved a little, and a window hears of it once the pointer moves within it.
+        for step in 1..=12 {
+            let between = |from: u32, to: u32| (from * (12 - step) + to * step) / 12;
+            go(between(left + 32, to_x), between(top + 32, to_y))?;
+            std::thread::sleep(Duration::from_millis(60));
+        }
+        go(to_x + 3, to_y + 3)?;
+        std::thread::sleep(Duration::from_millis(400));
+        self.run("xdotool", &["mouseup", "1"])?;
+        match icon.first_line()?.as_str() {
+            "dropped" => Ok(()),
+            said => bail!("the window `{title}` did not take the file: {said}"),
+        }
+    }
+
     fn quiet(&mut self, program: &str, arguments: &[&str]) -> Result<()> {
         let process =
             Process::start(self.command(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()))?;

@@ -13,7 +13,7 @@ use embedbar_hub::{Chosen, HubClient, Quote, Reference, Snapshot, Target};
 use embedbar_settings::Written;
 use embedbar_store::{Library, is_model_id};
 
-use crate::hub::{Hub, told};
+use crate::hub::{Hub, settings, told};
 
 /// Something that can be installed.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,8 @@ pub(crate) enum Source {
 
 impl Source {
     /// Reads what a person gave.
-    pub(crate) fn of(text: &str, client: &HubClient) -> Result<Self, Failure> {
+    /// `written` says where the hub is.
+    pub(crate) fn of(text: &str, written: &Written) -> Result<Self, Failure> {
         let text = text.trim();
         let text = text.strip_prefix("file://").unwrap_or(text);
         if text.is_empty() {
@@ -40,7 +41,8 @@ impl Source {
         let (name, rest) = text.find([':', '@']).map_or((text, ""), |at| text.split_at(at));
         let known = Catalogue::builtin().find(name).filter(|_| !text.contains("://"));
         let reference = known.map_or_else(|| text.to_owned(), |entry| format!("{}{rest}", entry.repo));
-        Ok(Self::Hub(Reference::parse(&reference, &client.settings().endpoint).map_err(told)?))
+        let endpoint = settings(written)?.endpoint;
+        Ok(Self::Hub(Reference::parse(&reference, &endpoint).map_err(told)?))
     }
 }
 

@@ -78,13 +78,14 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
     let mut files = (cfg!(target_os = "linux") && idle)
         .then(|| item("Drop what the system keeps of our model files, which counts as available anyway".to_owned()));
     let mut left = item("Remove what broken-off conversions have left".to_owned());
+    let mut downloads = item("Remove downloads that were broken off more than a week ago".to_owned());
     let mut packed = item("Remove the packed matrices of models that are no longer there".to_owned());
     let outdated = outdated_compilations();
     let mut compiled = (!outdated.is_empty())
         .then(|| item("Remove what Core ML has compiled of our models for earlier builds of macOS".to_owned()));
     if dry_run {
         let items = worker.into_iter().chain([own]).chain(files).collect();
-        let disk = [left, packed].into_iter().chain(compiled).collect();
+        let disk = [left, downloads, packed].into_iter().chain(compiled).collect();
         return CleanupReceipt { dry_run, items, disk, after: before.clone(), before };
     }
     if worker.is_some() {
@@ -102,14 +103,18 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
     }
     let (models, packs) = (app.home.models(), app.home.packed());
     let known: Vec<String> = app.library.models().into_iter().map(|model| model.id).collect();
+    let (hub, written) = (app.hub.clone(), app.following.written());
     let sweeping = tokio::task::spawn_blocking(move || {
+        let broken_off = hub.left_over(&written).into_iter();
+        let gone = broken_off.filter(|leftover| leftover.remove().is_ok_and(|gone| gone));
+        let fetched: u64 = gone.map(|leftover| leftover.bytes).sum();
         let before = bytes_below(&models);
         conversion::sweep(&models);
         let swept = before.saturating_sub(bytes_below(&models));
-        (swept, remove(&below_but(&packs, &known)), remove(&outdated))
+        (swept, fetched, remove(&below_but(&packs, &known)), remove(&outdated))
     });
-    if let Ok((swept, unpacked, removed)) = sweeping.await {
-        (left.freed_bytes, packed.freed_bytes) = (Some(swept), Some(unpacked));
+    if let Ok((swept, fetched, unpacked, removed)) = sweeping.await {
+        (left.freed_bytes, downloads.freed_bytes, packed.freed_bytes) = (Some(swept), Some(fetched), Some(unpacked));
         if let Some(compiled) = &mut compiled {
             compiled.freed_bytes = Some(removed);
         }
@@ -122,7 +127,7 @@ pub(crate) async fn run(app: &App, dry_run: bool) -> CleanupReceipt {
     own.freed_bytes = before.own_bytes.zip(after.own_bytes).map(|(was, is)| was.saturating_sub(is));
     app.changed.notify_one();
     let items: Vec<CleanupItem> = worker.into_iter().chain([own]).chain(files).collect();
-    let disk: Vec<CleanupItem> = [left, packed].into_iter().chain(compiled).collect();
+    let disk: Vec<CleanupItem> = [left, downloads, packed].into_iter().chain(compiled).collect();
     tracing::info!(?items, ?disk, "cleaned up");
     CleanupReceipt { dry_run, items, disk, before, after }
 }

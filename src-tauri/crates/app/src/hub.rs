@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use embedbar_contract::{DownloadLimit, Failure, FailureCode, TokenStatus};
-use embedbar_hub::{
+use embedbar_hub::{Leftover, 
     HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Target, Token, TokenPlace, Transfer,
 };
 use embedbar_secrets::{Secret, Secrets, SecretsError};
@@ -20,6 +21,9 @@ const TOKEN: &str = "hub-token";
 
 /// Where downloads go: into the cache that all programs share, or into the home.
 const DOWNLOADS: &str = "EMBEDBAR_DOWNLOADS";
+
+/// After this long nobody goes on with a download.
+const LEFT: Duration = Duration::from_hours(7 * 24);
 
 /// The home's side of the hub.
 pub(crate) struct Hub {
@@ -74,6 +78,16 @@ impl Hub {
         } else {
             Target::Cache(HubCache::new(&client.settings().cache))
         }
+    }
+
+    /// Downloads that were broken off and that nothing has come for in a week, wherever they went.
+    pub(crate) fn left_over(&self, written: &Written) -> Vec<Leftover> {
+        let Ok(settings) = settings(written) else { return Vec::new() };
+        let own = std::fs::read_dir(&self.downloads).into_iter().flatten().flatten();
+        let commits = own.flat_map(|repository| std::fs::read_dir(repository.path()).into_iter().flatten().flatten());
+        let folders = commits.map(|commit| Target::Folder(commit.path()));
+        let places = std::iter::once(Target::Cache(HubCache::new(&settings.cache))).chain(folders);
+        places.flat_map(|place| place.leftovers(LEFT)).collect()
     }
 
     /// A transfer for a job, with the limit that holds.
@@ -191,9 +205,9 @@ pub(crate) fn told(error: HubError) -> Failure {
     apart(code, text)
 }
 
-/// The sentences of these crates have their advice behind the last semicolon.
+/// The sentences of these crates have their advice behind the first semicolon.
 fn apart(code: FailureCode, text: String) -> Failure {
-    match text.rsplit_once("; ") {
+    match text.split_once("; ") {
         Some((message, advice)) => Failure::new(code, message).hint(as_sentence(advice)),
         None => Failure::new(code, text),
     }

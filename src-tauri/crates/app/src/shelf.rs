@@ -87,8 +87,8 @@ impl App {
 
     /// What something is, and what installing it would take.
     pub(crate) async fn offer_install(&self, source: &str) -> Result<InstallOffer, Failure> {
-        let (client, written) = self.hub_client().await?;
-        let mut offer = match Source::of(source, &client)? {
+        let written = self.following.written();
+        let mut offer = match Source::of(source, &written)? {
             Source::Path(path) => {
                 let Done::Inspected(inspection) = self.inspect_path(&path).await? else {
                     return Err(Failure::internal("the installer has answered something else"));
@@ -98,6 +98,7 @@ impl App {
                 InstallOffer { inspection: Some(*inspection), ..offer }
             }
             Source::Hub(reference) => {
+                let client = self.hub_client(&written).await?;
                 let download = Download::look(&client, &self.hub, &written, &reference, None).await?;
                 let known = download.known.map(|entry| entry.id.as_str());
                 let (name, kind) = (download.name.clone(), download.kind());
@@ -111,11 +112,11 @@ impl App {
         Ok(offer)
     }
 
-    /// A client of the hub by what the followed file says now, and what it says.
-    async fn hub_client(&self) -> Result<(HubClient, Written), Failure> {
-        let (hub, written) = (self.hub.clone(), self.following.written());
+    /// A client of the hub by what the followed file says.
+    async fn hub_client(&self, written: &Written) -> Result<HubClient, Failure> {
+        let (hub, written) = (self.hub.clone(), written.clone());
         // The system may be asked for the kept token.
-        blocking(move || hub.client(&written).map(|client| (client, written))).await?
+        blocking(move || hub.client(&written)).await?
     }
 
     async fn inspect_path(&self, path: &Path) -> Result<Done, Failure> {
@@ -134,8 +135,8 @@ impl App {
 
     /// Starts an installation that a person has said yes to.
     pub(crate) async fn begin_install(&self, request: InstallRequest) -> Result<Job, Failure> {
-        let (client, written) = self.hub_client().await?;
-        let (name, source, files) = match Source::of(&request.source, &client)? {
+        let written = self.following.written();
+        let (name, source, files) = match Source::of(&request.source, &written)? {
             Source::Path(path) => {
                 // A name that nobody chose is the one that the files suggest.
                 let name = match &request.name {
@@ -148,6 +149,7 @@ impl App {
                 (name, path.display().to_string(), Files::Here(path))
             }
             Source::Hub(reference) => {
+                let client = self.hub_client(&written).await?;
                 let commit = request.commit.as_deref();
                 let download = Download::look(&client, &self.hub, &written, &reference, commit).await?;
                 agreed(&request, &download)?;

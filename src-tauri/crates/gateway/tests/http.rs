@@ -463,6 +463,6 @@ async fn a_client_library_gets_the_same_answers() {
         [call("models", json!({})), call("forget", json!({ "path": "/y" }))]
     });
     let [models, missing] = replies.await.expect("no panic");
-    assert_eq!(models, (200, json!({ "models": [] })));
+    assert_eq!(models, (200, json!({ "models": [], "own_bytes": 0, "total_bytes": 0 })));
     assert_eq!((missing.0, &missing.1["code"]), (404, &json!("not_found")));
 }

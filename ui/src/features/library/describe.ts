@@ -80,7 +80,7 @@ export function shortHash(hash: string): string {
 }
 
 export function originRows(origin: ModelOrigin, home: string | null, now: number): Row[] {
-  const rows: Row[] = [{ name: 'From', value: shownPath(origin.source, home, 52), title: origin.source }];
+  const rows: Row[] = [{ name: 'From', value: shownPath(origin.source, home, 46), title: origin.source }];
   if (origin.commit) rows.push({ name: 'Commit', value: shortHash(origin.commit), title: origin.commit });
   rows.push({ name: 'Licence', value: origin.licence ?? 'not named in its files' });
   rows.push({ name: 'Files', value: `${KIND[origin.kind] ?? origin.kind}, ${PLACED[origin.placed] ?? origin.placed}` });
@@ -135,7 +135,7 @@ export function offerRows({ inspection, download, disk_available_bytes }: Instal
     rows.push({ name: 'Repository', value: repository, title: `${download.hub}/${repository}` });
     rows.push({ name: 'Commit', value: shortHash(commit), title: commit });
     rows.push({ name: 'To fetch', value: fetch_bytes === total_bytes ? all : fetch_bytes === 0 ? `nothing: all ${all} are here` : `${fileSize(fetch_bytes)} of ${all}; the rest is here` });
-    rows.push({ name: 'Into', value: shownPath(folder, home, 52), title: folder });
+    rows.push({ name: 'Into', value: shownPath(folder, home, 46), title: folder });
   }
   const licence = inspection?.licence ?? download?.licence;
   rows.push({ name: 'Licence', value: licence ?? 'not named' });

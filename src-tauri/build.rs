@@ -16,7 +16,7 @@ const PLACEHOLDER: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Emb
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={INTERFACE}");
     provide_interface()?;
-    let commands = AppManifest::new().commands(&["rpc", "watch", "hide_window"]);
+    let commands = AppManifest::new().commands(&["rpc", "watch", "hide_window", "open_library"]);
     tauri_build::try_build(Attributes::new().app_manifest(commands))
         .map_err(|error| format!("the shell's manifest is not accepted: {error:#}").into())
 }

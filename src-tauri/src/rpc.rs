@@ -1,4 +1,4 @@
-//! What the windows can ask the shell for: three Tauri commands, each behind a permission of its own.
+//! What the windows can ask the shell for: four Tauri commands, each behind a permission of its own.
 //!
 //! `rpc` carries every command of the contract; no command of the application is declared here a second time.
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use embedbar_contract::{Failure, ReplyJson, Snapshot, dispatch};
 use serde_json::Value;
 use tauri::ipc::Channel;
-use tauri::{Manager, State, WebviewWindow};
+use tauri::{AppHandle, Manager, State, WebviewWindow};
 use tokio::sync::watch as values;
 
 use crate::backend::Backend;
@@ -58,6 +58,13 @@ pub(crate) async fn hide_window(window: WebviewWindow) -> Result<(), Failure> {
     if let Some(view) = View::from_label(window.label()) {
         windows::hide(window.app_handle(), view);
     }
+    Ok(())
+}
+
+/// Shows the library, with what installing `source` would take where something is named.
+#[tauri::command]
+pub(crate) async fn open_library(app: AppHandle, source: Option<String>) -> Result<(), Failure> {
+    windows::open_library(&app, source);
     Ok(())
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn run() -> Result<i32, Box<dyn Error>> {
     let app = builder
         .manage(Windows::from_environment())
         .manage(Backend::new())
-        .invoke_handler(tauri::generate_handler![rpc::rpc, rpc::watch, rpc::hide_window])
+        .invoke_handler(tauri::generate_handler![rpc::rpc, rpc::watch, rpc::hide_window, rpc::open_library])
         .on_window_event(windows::on_event)
         .setup({
             let log = Arc::clone(&log);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use embedbar_app::Access;
 use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, Empty, EnvChoice, EnvState, Failure, MemoryReading, ModelChoice,
-    ModelInfo, PauseRequest, Remote,
+    ModelHealth, ModelInfo, PauseRequest, Remote,
 };
 use tauri::image::Image;
 use tauri::menu::{CheckMenuItem, IsMenuItem, Menu, MenuEvent, MenuItem, PredefinedMenuItem, Submenu};
@@ -71,7 +71,7 @@ impl Tray {
     pub(crate) fn build(app: &AppHandle) -> tauri::Result<Self> {
         let status = MenuItem::with_id(app, "status", "Embedbar is starting…", false, None::<&str>)?;
         let notice = MenuItem::with_id(app, "notice", "", false, None::<&str>)?;
-        let models = Submenu::with_id(app, "models", "Models", true)?;
+        let models = Submenu::with_id(app, "models", "Active model", true)?;
         let envs = Submenu::with_id(app, "envs", ".env file", true)?;
         let pause = CheckMenuItem::with_id(app, "pause", "Pause", true, false, None::<&str>)?;
         let separator = || PredefinedMenuItem::separator(app);
@@ -83,6 +83,7 @@ impl Tray {
                 &separator()?,
                 &item("search", "Search…")?,
                 &item("panel", "Panel")?,
+                &item("library", "Models…")?,
                 &models,
                 &envs,
                 &item("cleanup", "Clean up memory")?,
@@ -147,7 +148,7 @@ impl Tray {
 
     /// Shows the models, the active one checked.
     fn show_models(&self, app: &AppHandle, models: &[ModelInfo]) -> tauri::Result<()> {
-        let entries = models.iter().map(|model| Entry {
+        let entries = models.iter().filter(|model| can_be_active(model)).map(|model| Entry {
             id: format!("{MODEL_PREFIX}{}", model.id),
             text: model.id.clone(),
             checked: model.active,
@@ -175,6 +176,14 @@ impl Tray {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a model can be made active: not one that failed its test, nor one whose files are gone.
+fn can_be_active(model: &ModelInfo) -> bool {
+    match model.health {
+        ModelHealth::Untested | ModelHealth::Passed => true,
+        ModelHealth::Quarantined { .. } | ModelHealth::Missing { .. } => false,
     }
 }
 
@@ -277,6 +286,7 @@ fn on_menu_event(app: &AppHandle, event: &MenuEvent) {
     match event.id().as_ref() {
         "search" => windows::open(app, View::Search),
         "panel" => windows::open(app, View::Panel),
+        "library" => windows::open(app, View::Library),
         "quit" => shell::quit(app),
         "cleanup" => act(app, |application| async move {
             let receipt = application.cleanup(CleanupRequest::default()).await?;

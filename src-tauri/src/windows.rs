@@ -1,4 +1,6 @@
-//! The two windows: made when they are opened, hidden when the person turns away, destroyed some seconds later.
+//! The windows: made when they are opened, hidden when the person turns away or closes them, destroyed some seconds later.
+//!
+//! The library stays when the person turns away: things are dragged into it from other windows.
 //!
 //! A hidden web view keeps hundreds of megabytes, and this program exists to save memory: nothing of a window outlives
 //! [`Windows::linger`]. Everything that touches a window runs on the main thread, one after the other.
@@ -38,6 +40,8 @@ pub(crate) enum View {
     Panel,
     /// One line to type into and what it finds.
     Search,
+    /// The models there are, and how to get others.
+    Library,
 }
 
 impl View {
@@ -46,12 +50,13 @@ impl View {
         match self {
             Self::Panel => "panel",
             Self::Search => "search",
+            Self::Library => "library",
         }
     }
 
     /// The view with this label.
     pub(crate) fn from_label(label: &str) -> Option<Self> {
-        [Self::Panel, Self::Search].into_iter().find(|view| view.label() == label)
+        [Self::Panel, Self::Search, Self::Library].into_iter().find(|view| view.label() == label)
     }
 
     /// The view that a command line asks for, its first word being the program.
@@ -63,7 +68,14 @@ impl View {
         match self {
             Self::Panel => "Embedbar",
             Self::Search => "Embedbar search",
+            Self::Library => "Models",
         }
+    }
+
+    /// Whether it is a window like any other, with the system's frame, which other windows may cover; the others float, draw
+    /// their own edge and hide when the person turns away.
+    fn is_framed(self) -> bool {
+        matches!(self, Self::Library)
     }
 
     fn page(self) -> WebviewUrl {
@@ -75,10 +87,14 @@ impl View {
         let (width, height) = match self {
             Self::Panel => (380.0, 600.0),
             Self::Search => (720.0, 480.0),
+            Self::Library => return Size { width: 760.0, height: 560.0 },
         };
         Size { width: width + 2.0 * SHADOW_ROOM, height: height + 2.0 * SHADOW_ROOM }
     }
 }
+
+/// The smallest that a framed window can be made, in logical pixels.
+const SMALLEST: Size = Size { width: 620.0, height: 420.0 };
 
 /// What is known of one window between its openings.
 #[derive(Default)]
@@ -145,6 +161,25 @@ pub(crate) fn open(app: &AppHandle, view: View) {
     on_main_thread(app, move |app| open_now(app, view));
 }
 
+/// Shows the library; with what installing `source` would take, where something is named.
+pub(crate) fn open_library(app: &AppHandle, source: Option<String>) {
+    on_main_thread(app, move |app| {
+        open_now(app, View::Library)?;
+        let Some((source, window)) = source.zip(app.get_webview_window(View::Library.label())) else { return Ok(()) };
+        // A page that is loaded already goes nowhere: it is told that the fragment of its address has changed.
+        window.navigate(looking_at(window.url()?, &source))
+    });
+}
+
+/// The address of a page with what it is to look at, in a fragment, as `ui/src/platform/look.ts` reads it.
+fn looking_at(mut page: Url, source: &str) -> Url {
+    let mut query = page.clone();
+    query.set_query(None);
+    query.query_pairs_mut().append_pair("look", source);
+    page.set_fragment(query.query());
+    page
+}
+
 /// Hides the window if it is shown, opens it if not.
 ///
 /// Whether it has the focus is not asked: on X11 the key that brought us here has just taken it.
@@ -190,7 +225,7 @@ pub(crate) fn on_event(window: &Window, event: &WindowEvent) {
             hide_now(window.app_handle(), view);
         }
         WindowEvent::Focused(true) => windows.with(view, |entry| entry.focused = true),
-        WindowEvent::Focused(false) if windows.hide_on_blur => {
+        WindowEvent::Focused(false) if windows.hide_on_blur && !view.is_framed() => {
             let turned_away = windows.with(view, |entry| {
                 let turned_away = entry.focused && *entry.shown.borrow();
                 entry.turned_away = turned_away.then(Instant::now);
@@ -270,21 +305,23 @@ fn destroy_if_hidden(app: &AppHandle, view: View, hidden: u64) -> tauri::Result<
 }
 
 fn build(app: &AppHandle, view: View) -> tauri::Result<WebviewWindow> {
-    let size = view.size();
-    WebviewWindowBuilder::new(app, view.label(), view.page())
+    let (size, framed) = (view.size(), view.is_framed());
+    let builder = WebviewWindowBuilder::new(app, view.label(), view.page())
         .title(view.title())
         .inner_size(size.width, size.height)
-        .decorations(false)
-        .transparent(true)
-        // The pages draw their own edge and shadow; the system's would follow the square window.
-        .shadow(cfg!(target_os = "macos"))
-        .resizable(false)
-        .maximizable(false)
-        .minimizable(false)
-        .always_on_top(true)
-        .skip_taskbar(true)
-        .visible_on_all_workspaces(true)
-        .accept_first_mouse(true)
+        .decorations(framed)
+        .transparent(!framed)
+        // The floating pages draw their own edge and shadow; the system's would follow the square window.
+        .shadow(framed || cfg!(target_os = "macos"))
+        .resizable(framed)
+        .maximizable(framed)
+        .minimizable(framed)
+        .always_on_top(!framed)
+        .skip_taskbar(!framed)
+        .visible_on_all_workspaces(!framed)
+        .accept_first_mouse(!framed);
+    let builder = if framed { builder.min_inner_size(SMALLEST.width, SMALLEST.height) } else { builder };
+    builder
         .visible(false)
         .devtools(cfg!(debug_assertions))
         .on_navigation(is_own_page)
@@ -312,7 +349,7 @@ fn place(app: &AppHandle, window: &WebviewWindow, view: View) -> Option<Point> {
     let size = Size { width: view.size().width * scale, height: view.size().height * scale };
     Some(match view {
         View::Panel => placement::panel(*app.state::<Windows>().anchor(), area, size),
-        View::Search => placement::search(area, size),
+        View::Search | View::Library => placement::search(area, size),
     })
 }
 
@@ -336,6 +373,31 @@ mod tests {
         assert_eq!(View::from_arguments(&arguments(&["embedbar-desktop", "--quiet", "panel"])), Some(View::Panel));
         assert_eq!(View::from_arguments(&arguments(&["search"])), None, "the program's own name is not a wish");
         assert_eq!(View::from_arguments(&[]), None);
+    }
+
+    #[test]
+    fn every_window_has_a_capability_of_its_own_that_names_it() {
+        for view in [View::Panel, View::Search, View::Library] {
+            let path = format!("{}/capabilities/{}.json", env!("CARGO_MANIFEST_DIR"), view.label());
+            let text = std::fs::read_to_string(&path).expect("a capability for every window");
+            let capability: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(capability["windows"], serde_json::json!([view.label()]), "{path}");
+            assert_eq!(View::from_label(view.label()), Some(view));
+        }
+    }
+
+    #[test]
+    fn what_the_library_is_to_look_at_stands_in_the_fragment_and_nowhere_else() {
+        let page = || "tauri://localhost/index.html?view=library#look=before".parse::<Url>().expect("a URL");
+        for source in ["/home/ada/a b&c=d#e?f", "owner/name@main:Q8_0", "https://example.org/a?b=c&d#e", "/tmp/ü%20"] {
+            let url = looking_at(page(), source);
+            assert!(is_own_page(&url), "{url}");
+            assert_eq!((url.path(), url.query()), ("/index.html", Some("view=library")), "{url}");
+            // Read back with the parser of another part of the address.
+            let mut back = page();
+            back.set_query(url.fragment());
+            assert_eq!(back.query_pairs().collect::<Vec<_>>(), [("look".into(), source.into())], "{url}");
+        }
     }
 
     #[test]

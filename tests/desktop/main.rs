@@ -77,10 +77,11 @@ fn the_tray_menu_has_its_entries_and_the_active_model_is_checked() {
             let ready = format!("{MODEL} · INT8 · ready");
             wait_until(&bench.rig, "a model that is ready", |item| item.entry(&[&ready]).map(|_| ()))?;
             wait_until(&bench.rig, "the active model, checked", |item| {
-                (item.entry(&["Models", MODEL])?.checked == Some(true)).then_some(())
+                (item.entry(&["Active model", MODEL])?.checked == Some(true)).then_some(())
             })?;
             let item = TrayItem::read(&bench.rig).map_err(anyhow::Error::msg)?;
-            let labels = [&ready, "Search…", "Panel", "Models", ".env file", "Clean up memory", "Pause", "Quit"];
+            let labels =
+                [&ready, "Search…", "Panel", "Models…", "Active model", ".env file", "Clean up memory", "Pause", "Quit"];
             assert_eq!(item.labels(), labels);
             assert!(!item.entry(&[&ready]).expect("it is there").enabled, "the state is no action");
             assert!(item.icon.is_file(), "the icon `{}` is a file", item.icon.display());

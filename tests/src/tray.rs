@@ -44,7 +44,7 @@ impl TrayItem {
         serde_json::from_str(&text).map_err(|error| format!("{error} in {text}"))
     }
 
-    /// The entry at a path of labels, such as `["Models", "all-MiniLM-L6-v2"]`.
+    /// The entry at a path of labels, such as `["Active model", "all-MiniLM-L6-v2"]`.
     pub fn entry(&self, path: &[&str]) -> Option<&Entry> {
         let (first, rest) = path.split_first()?;
         let mut entry = self.menu.iter().find(|entry| entry.label == *first)?;

@@ -86,6 +86,11 @@ export function capitalised(sentence: string): string {
   return sentence.charAt(0).toUpperCase() + sentence.slice(1);
 }
 
+/** With a capital at its beginning, unless it begins with a name between backticks, which stays as it is written. */
+export function sentence(text: string): string {
+  return text.startsWith('`') ? text : capitalised(text);
+}
+
 const grouped = new Intl.NumberFormat('en-US');
 
 export function count(value: Figure): string {

@@ -1,9 +1,11 @@
 /** A browser in front of `embedbar serve`: commands by POST, snapshots as a stream of server-sent events. */
 import type { Failure, Snapshot } from '../contract/contract';
+import { onPageDrop } from './drop';
 import { backoff, toFailure } from './failure';
+import { libraryPage, mainPage, onLook } from './look';
 import { onWindowShown } from './shown';
 import { EventStreamParser } from './sse';
-import type { Method, Params, Platform, Reply, Watcher } from './types';
+import type { FileDrop, Method, Params, Platform, Reply, Watcher } from './types';
 
 const TOKEN_KEY = 'embedbar-token';
 
@@ -154,5 +156,19 @@ export class HttpPlatform implements Platform {
 
   onShown(callback: () => void): () => void {
     return onWindowShown(callback);
+  }
+
+  onFilesDropped(callback: (event: FileDrop) => void): () => void {
+    return onPageDrop(callback);
+  }
+
+  async openLibrary(source: string | null): Promise<void> {
+    window.location.assign(libraryPage(window.location.search, source));
+  }
+
+  readonly leaveLibrary = () => window.location.assign(mainPage(window.location.search));
+
+  onLook(callback: (source: string) => void): () => void {
+    return onLook(callback);
   }
 }

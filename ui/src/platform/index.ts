@@ -1,7 +1,7 @@
 /** Chooses the host: the desktop shell where it is present, sample data where it is asked for, else `embedbar serve`. */
 import type { Platform } from './types';
 
-export type { Connection, Method, Params, Platform, Reply, Watcher } from './types';
+export type { Connection, FileDrop, Method, Params, Platform, Reply, Watcher } from './types';
 export { toFailure } from './failure';
 
 export async function choosePlatform(window: Window): Promise<Platform> {
@@ -12,7 +12,7 @@ export async function choosePlatform(window: Window): Promise<Platform> {
   const search = new URLSearchParams(window.location.search);
   if (search.has('mock')) {
     const { MockPlatform } = await import('./mock');
-    return new MockPlatform(search.get('mock') || 'calm');
+    return new MockPlatform(search.get('mock') || 'calm', window.location);
   }
   const { HttpPlatform, takeToken } = await import('./http');
   const token = takeToken(window.location, window.history, window.sessionStorage);

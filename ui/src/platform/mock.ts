@@ -2,8 +2,11 @@
  * Sample data without an application behind it: for tests of the views and for looking at them (`?mock=SCENARIO`). Everything
  * is made up and the same each time; views that show it say so.
  */
-import type { Commands, EnvFinding, EnvStatus, Failure, GovernorEvent, GovernorStatus, Hit, Job, JobState, MemoryPoint, ModelState, PlanStatus, Pressure, QueryRecord, Snapshot } from '../contract/contract';
-import type { Connection, Method, Params, Platform, Reply, Watcher } from './types';
+import type { Commands, EnvFinding, EnvStatus, Failure, GovernorEvent, GovernorStatus, Hit, Job, JobState, MemoryPoint, ModelInfo, ModelState, PlanStatus, Pressure, QueryRecord, Snapshot, TokenStatus } from '../contract/contract';
+import { onPageDrop } from './drop';
+import { libraryPage, mainPage, onLook } from './look';
+import { details, download, HUB_OFFER, MODELS, NO_MODEL, NO_REPOSITORY, PATH_OFFER, SDK, SET_ASIDE, TOKEN } from './mock-library';
+import type { Connection, FileDrop, Method, Params, Platform, Reply, Watcher } from './types';
 
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
@@ -316,6 +319,18 @@ const SCENARIOS: Record<string, (snapshot: Snapshot) => void> = {
       conversion(7, { ...still, state: { state: 'done' }, title: 'Qwen3-Embedding-0.6B to INT8 GGUF', detail: '639.2 MB from 1.2 GB', target: '/Users/ada/Models/qwen3-0.6b-int8.gguf' }),
     ];
   },
+  downloading: (snapshot) => {
+    snapshot.jobs = [download(11), ...snapshot.jobs];
+  },
+  'download-failed': (snapshot) => {
+    const ended = { bytes_per_second: null, seconds_left: null };
+    snapshot.paused = true;
+    snapshot.jobs = [
+      download(12, { ...ended, state: { state: 'paused' }, detail: 'paused' }),
+      download(11, { ...ended, kind: 'verify', title: 'Verify bge-m3', state: { state: 'failed', failure: SET_ASIDE } }),
+      download(10, { ...ended, title: 'Install BAAI/bge-small-en-v1.5', state: { state: 'done' }, detail: 'left where its files are; 384 dimensions, all 9 checks passed, 5210 tokens a second' }),
+    ];
+  },
   env: (snapshot) => Object.assign(snapshot, { env: ENV_STATES.fine }),
   'env-findings': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.findings }),
   'env-unapproved': (snapshot) => Object.assign(snapshot, { env: ENV_STATES.unapproved }),
@@ -376,16 +391,27 @@ type Handlers = { [M in keyof Commands]: (params: Params<M>) => Reply<M> };
 export class MockPlatform implements Platform {
   readonly kind = 'mock';
   readonly canHide = false;
+  readonly leaveLibrary: () => void;
   snapshot: Snapshot = sampleSnapshot();
+  models: ModelInfo[] = MODELS;
+  token: TokenStatus = TOKEN;
+  /** What the library was opened for, for tests. */
+  readonly libraryOpened: (string | null)[] = [];
   /** What was called, for tests. */
   readonly calls: { method: Method; params: unknown }[] = [];
   readonly #scenario: string;
   #watcher: Watcher | null = null;
   #shown: (() => void) | null = null;
+  #dropped: ((event: FileDrop) => void) | null = null;
+  readonly #location: Pick<Location, 'search' | 'assign'> | null;
 
-  constructor(scenario = 'calm') {
+  /** With the page's location the library is a page to go to, as in a browser; tests have none. */
+  constructor(scenario = 'calm', location: Pick<Location, 'search' | 'assign'> | null = null) {
     this.#scenario = scenario;
+    this.#location = location;
+    this.leaveLibrary = () => this.#location?.assign(mainPage(this.#location.search));
     SCENARIOS[scenario]?.(this.snapshot);
+    if (scenario === 'empty') this.models = MODELS.filter((model) => model.bundled);
   }
 
   /** The answers; a test replaces those that it is about. */
@@ -411,12 +437,41 @@ export class MockPlatform implements Platform {
       this.push({ ...this.snapshot, paused });
       return {};
     },
-    models: () => ({
-      models: [
-        { id: 'all-MiniLM-L6-v2', path: '/Applications/Embedbar.app/Contents/Resources/models/bundled', bundled: true, active: true, size_bytes: 24_800_000 },
-        { id: 'qwen3-embedding-4b', path: '/Users/ada/Models/qwen3-embedding-4b', bundled: false, active: false, size_bytes: 4_280_000_000 },
-      ],
-    }),
+    models: () => {
+      const { models } = this;
+      const sum = (sizes: number[]) => sizes.reduce((all, size) => all + size, 0);
+      return { models, total_bytes: sum(models.map((model) => model.size_bytes)), own_bytes: sum(models.map((model) => model.own_bytes)) };
+    },
+    inspect: ({ source }) => {
+      if (source.includes('private')) throw NO_REPOSITORY;
+      if (source.endsWith('/handbook')) throw NO_MODEL;
+      const name = source.replace(/\/+$/, '').split('/').at(-1) ?? source;
+      if (source.startsWith('/')) return name === PATH_OFFER.name ? PATH_OFFER : { ...PATH_OFFER, source, name, replaces: false };
+      return { ...HUB_OFFER, source, name, download: HUB_OFFER.download && { ...HUB_OFFER.download, repository: source, known: name } };
+    },
+    install: ({ source }) => {
+      const started = download(21, { title: `Install ${source}`, done: 0, total: null, bytes_per_second: null, seconds_left: null, detail: 'waiting to start', elapsed_ms: 0 });
+      this.push({ ...this.snapshot, jobs: [started, ...this.snapshot.jobs] });
+      return started;
+    },
+    limit_downloads: () => ({}),
+    show_model: ({ model }) => details(this.#model(model)),
+    verify: ({ model }) => download(22, { kind: 'verify', title: `Verify ${model}`, detail: 'waiting to start' }),
+    remove: ({ model }) => {
+      const { own_bytes, size_bytes } = this.#model(model);
+      this.models = this.models.filter(({ id }) => id !== model);
+      const kept = own_bytes < size_bytes ? ['3 files in `/Users/ada/.cache/huggingface/hub` stay: they are not Embedbar\'s'] : [];
+      return { freed_bytes: own_bytes, kept };
+    },
+    reveal: () => ({}),
+    sdk_lines: ({ model }) => ({ ...SDK, model }),
+    keep_sdk_lines: () => ({ env: this.snapshot.env, known: [] }),
+    token: () => this.token,
+    set_token: ({ token }) => {
+      const kept = token !== null;
+      this.token = { ...this.token, kept, source: kept ? `the one that Embedbar keeps in ${TOKEN.place}` : null };
+      return this.token;
+    },
     activate: () => this.snapshot.model,
     allow_remote: () => ({}),
     offers: () => ({
@@ -508,6 +563,12 @@ export class MockPlatform implements Platform {
     this.#watcher?.snapshot(snapshot);
   }
 
+  #model(id: string): ModelInfo {
+    const model = this.models.find((other) => other.id === id);
+    if (model) return model;
+    throw { code: 'not_found', message: `there is no model \`${id}\``, hint: null, retryable: false } satisfies Failure;
+  }
+
   #setEnv(env: EnvStatus | null): Reply<'env'> {
     this.push({ ...this.snapshot, env });
     return { env, known: [] };
@@ -527,5 +588,28 @@ export class MockPlatform implements Platform {
   /** Brings the window to the front. */
   show(): void {
     this.#shown?.();
+  }
+
+  onFilesDropped(callback: (event: FileDrop) => void): () => void {
+    this.#dropped = callback;
+    const stop = this.#location ? onPageDrop(callback) : () => {};
+    return () => {
+      this.#dropped = null;
+      stop();
+    };
+  }
+
+  /** Drags something over the window, or drops it. */
+  drag(phase: FileDrop['phase'], paths: string[] = []): void {
+    this.#dropped?.({ phase, paths });
+  }
+
+  async openLibrary(source: string | null): Promise<void> {
+    this.libraryOpened.push(source);
+    this.#location?.assign(libraryPage(this.#location.search, source));
+  }
+
+  onLook(callback: (source: string) => void): () => void {
+    return onLook(callback);
   }
 }

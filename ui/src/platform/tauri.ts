@@ -1,10 +1,12 @@
-/** The desktop shell: one `rpc` command, one snapshot channel, one command to hide the window. */
+/** The desktop shell: one `rpc` command, one snapshot channel, commands to show and hide windows, and what is dropped on one. */
 import { Channel, invoke } from '@tauri-apps/api/core';
+import { getCurrentWebview } from '@tauri-apps/api/webview';
 
 import type { Snapshot } from '../contract/contract';
 import { backoff, toFailure } from './failure';
+import { onLook } from './look';
 import { onWindowShown } from './shown';
-import type { Method, Params, Platform, Reply, Watcher } from './types';
+import type { FileDrop, Method, Params, Platform, Reply, Watcher } from './types';
 
 /** No snapshot for this long is worth a question; they come about once a second. */
 const SILENCE_MS = 10_000;
@@ -12,6 +14,7 @@ const SILENCE_MS = 10_000;
 export class TauriPlatform implements Platform {
   readonly kind = 'desktop';
   readonly canHide = true;
+  readonly leaveLibrary = null;
 
   async call<M extends Method>(method: M, params: Params<M>): Promise<Reply<M>> {
     try {
@@ -73,5 +76,35 @@ export class TauriPlatform implements Platform {
 
   onShown(callback: () => void): () => void {
     return onWindowShown(callback);
+  }
+
+  onFilesDropped(callback: (event: FileDrop) => void): () => void {
+    let stopped = false;
+    let paths: string[] = [];
+    const listening = getCurrentWebview().onDragDropEvent(({ payload }) => {
+      if (stopped) return;
+      // Only entering and dropping name the files. Nothing is named where text is dragged: that is not ours.
+      if (payload.type === 'enter' || payload.type === 'drop') paths = payload.paths;
+      if (payload.type === 'leave') callback({ phase: 'leave', paths: [] });
+      else if (paths.length > 0) callback({ phase: payload.type === 'drop' ? 'drop' : 'over', paths });
+    });
+    // A shell that does not tell of drops leaves everything else as it is.
+    listening.catch(() => {});
+    return () => {
+      stopped = true;
+      listening.then((stop) => stop()).catch(() => {});
+    };
+  }
+
+  async openLibrary(source: string | null): Promise<void> {
+    try {
+      await invoke('open_library', { source });
+    } catch (error) {
+      throw toFailure(error);
+    }
+  }
+
+  onLook(callback: (source: string) => void): () => void {
+    return onLook(callback);
   }
 }

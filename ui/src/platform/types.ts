@@ -19,6 +19,13 @@ export interface Watcher {
   connection(connection: Connection): void;
 }
 
+/** Something that is dragged over the window. Where a host does not tell where files lie, `paths` is empty. */
+export interface FileDrop {
+  phase: 'over' | 'leave' | 'drop';
+  /** Absolute paths. */
+  paths: string[];
+}
+
 export interface Platform {
   readonly kind: 'desktop' | 'browser' | 'mock';
   /** Whether the view is in a window of its own that can be hidden. */
@@ -31,4 +38,12 @@ export interface Platform {
   hideWindow(): Promise<void>;
   /** Calls back whenever the window comes to the front, until the returned function is called. */
   onShown(callback: () => void): () => void;
+  /** Calls back for what is dragged over the window and dropped on it, until the returned function is called. */
+  onFilesDropped(callback: (event: FileDrop) => void): () => void;
+  /** Shows the library; where `source` is given, with what installing that would take. */
+  openLibrary(source: string | null): Promise<void>;
+  /** Leaves the library for the other views, on a host that shows one page at a time; `null` where each has a window. */
+  readonly leaveLibrary: (() => void) | null;
+  /** Calls back with each source that the library was shown for, until the returned function is called. */
+  onLook(callback: (source: string) => void): () => void;
 }

@@ -53,6 +53,15 @@ export class StatusStore {
     return () => clearInterval(timer);
   }
 
+  /** Shows the library; with what installing something would take, where something is named. */
+  async openLibrary(source: string | null): Promise<void> {
+    try {
+      await this.#application.platform.openLibrary(source);
+    } catch (error) {
+      this.#application.report(error);
+    }
+  }
+
   async activate(model: string): Promise<void> {
     if (this.activating !== null) return;
     this.activating = model;

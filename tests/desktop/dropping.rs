@@ -35,7 +35,9 @@ fn installed(library: &WebDriver, id: &str, health: &str) -> Result<()> {
 fn models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not() {
     const NAME: &str = "dropping::models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not";
     let Some(bench) = bench(NAME) else { return };
-    let Some(minilm) = checkpoint::minilm_or_skip(&format!("desktop::{NAME}")).expect("it can be fetched") else { return };
+    let Some(minilm) = checkpoint::minilm_or_skip(&format!("desktop::{NAME}")).expect("it can be fetched") else {
+        return;
+    };
     let home = bench.rig.home();
     let put = |from: &Path, name: &str, files: &[&str]| {
         let folder = home.join(name);

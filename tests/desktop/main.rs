@@ -80,8 +80,17 @@ fn the_tray_menu_has_its_entries_and_the_active_model_is_checked() {
                 (item.entry(&["Active model", MODEL])?.checked == Some(true)).then_some(())
             })?;
             let item = TrayItem::read(&bench.rig).map_err(anyhow::Error::msg)?;
-            let labels =
-                [&ready, "Search…", "Panel", "Models…", "Active model", ".env file", "Clean up memory", "Pause", "Quit"];
+            let labels = [
+                &ready,
+                "Search…",
+                "Panel",
+                "Models…",
+                "Active model",
+                ".env file",
+                "Clean up memory",
+                "Pause",
+                "Quit",
+            ];
             assert_eq!(item.labels(), labels);
             assert!(!item.entry(&[&ready]).expect("it is there").enabled, "the state is no action");
             assert!(item.icon.is_file(), "the icon `{}` is a file", item.icon.display());

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use embedbar_contract::{DownloadLimit, Failure, FailureCode, TokenStatus};
-use embedbar_hub::{Leftover, 
-    HubCache, HubClient, HubError, HubOptions, HubSettings, RepositoryId, Target, Token, TokenPlace, Transfer,
+use embedbar_hub::{
+    HubCache, HubClient, HubError, HubOptions, HubSettings, Leftover, RepositoryId, Target, Token, TokenPlace, Transfer,
 };
 use embedbar_secrets::{Secret, Secrets, SecretsError};
 use embedbar_settings::Written;

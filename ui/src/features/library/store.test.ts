@@ -24,7 +24,7 @@ function hold(method: Method): ((answer: unknown) => void)[] {
   const answers: ((answer: unknown) => void)[] = [];
   const call = platform.call.bind(platform) as (name: Method, params: unknown) => Promise<unknown>;
   platform.call = ((name: Method, params: unknown) =>
-    name === method ? new Promise((resolve) => answers.push(resolve)) : call(name, params)) as typeof platform.call;
+    name === method ? new Promise<unknown>((resolve) => answers.push(resolve)) : call(name, params)) as unknown as typeof platform.call;
   return answers;
 }
 

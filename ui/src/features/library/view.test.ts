@@ -281,7 +281,7 @@ describe('an offer', () => {
     const platform = await open();
     await look('~/Documents/handbook');
     expect(text(screen.getByRole('alert'))).toContain('is no model');
-    expect(text(screen.getByRole('alert'))).toContain(NO_MODEL.hint?.slice(0, 20));
+    expect(text(screen.getByRole('alert'))).toContain('Name a folder with config.json');
     await press('offer-index');
     expect(asked(platform, 'index')).toEqual([{ paths: ['/Users/ada/Documents/handbook'] }]);
     expect(screen.queryByRole('alert')).toBeNull();

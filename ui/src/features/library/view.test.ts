@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 
 import App from '../../App.svelte';
 import { MockPlatform } from '../../platform/mock';
-import { download, HUB_OFFER, NO_MODEL, PATH_OFFER, SET_ASIDE } from '../../platform/mock-library';
+import { download, HUB_OFFER, PATH_OFFER, SET_ASIDE } from '../../platform/mock-library';
 import { Application } from '../../stores/application.svelte';
 
 async function settle() {

@@ -48,9 +48,10 @@ fn models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not(
         folder
     };
     const FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
-    let real = put(&minilm, "MiniLM", &FILES);
-    let archive = home.join("MiniLM-zipped.zip");
-    let zipped = Command::new("python3").args(["-m", "zipfile", "-c"]).arg(&archive).arg(&real).status();
+    let real = put(&minilm, "dropped", &FILES);
+    let archive = home.join("zipped.zip");
+    let folder = put(&minilm, "zipped", &FILES);
+    let zipped = Command::new("python3").args(["-m", "zipfile", "-c"]).arg(&archive).arg(&folder).status();
     assert!(zipped.is_ok_and(|status| status.success()), "python3 packs it");
     let truth = checkout().join("tests/truth");
     let quantised = put(&truth.join("mlx-qwen3-small"), "quantised", &["config.json", "model.safetensors"]);
@@ -69,9 +70,9 @@ fn models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not(
             assert!(said.contains("384") && said.contains("bert"), "{said}");
             fs::create_dir_all(checkout().join("out/desktop"))?;
             desktop.picture_of(LIBRARY_TITLE, &checkout().join("out/desktop/offer.png"))?;
-            installed(&library, "MiniLM", "Tested")?;
+            installed(&library, "dropped", "Tested")?;
             offered(&bench, &library, &archive)?;
-            installed(&library, "MiniLM-zipped", "Tested")?;
+            installed(&library, "zipped", "Tested")?;
             offered(&bench, &library, &quantised)?;
             installed(&library, "quantised", "Tested")?;
             desktop.picture_of(LIBRARY_TITLE, &checkout().join("out/desktop/library.png"))?;

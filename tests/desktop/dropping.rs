@@ -16,6 +16,9 @@ use crate::{Bench, bench};
 /// A copy, a look into every file and a test of the model, on a machine that is busy with other tests.
 const INSTALLED: Duration = Duration::from_mins(2);
 
+/// What a checkpoint is made of.
+const FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
+
 /// Drops a path on the window and waits for what the window says that it is.
 fn offered(bench: &Bench, library: &WebDriver, path: &Path) -> Result<String> {
     bench.rig.drop_on(path, LIBRARY_TITLE)?;
@@ -47,7 +50,6 @@ fn models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not(
         }
         folder
     };
-    const FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
     let real = put(&minilm, "dropped", &FILES);
     let archive = home.join("zipped.zip");
     let folder = put(&minilm, "zipped", &FILES);

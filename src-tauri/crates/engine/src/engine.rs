@@ -105,8 +105,8 @@ pub fn start_threads() {
 impl Engine {
     /// Loads the model at `path` under the name `id`.
     ///
-    /// `path` is a `.gguf` file with `tokenizer.json` beside it or with a tokenizer of its own (see [`tokenizer_json`]
-    /// (crate::tokenizer_json)), or a folder with `model.safetensors` (or the shards that
+    /// `path` is a `.gguf` file with `tokenizer.json` beside it or with a tokenizer of its own (see
+    /// [`crate::tokenizer_json`]), or a folder with `model.safetensors` (or the shards that
     /// `model.safetensors.index.json` names), `config.json` and `tokenizer.json`. What sentence-transformers puts beside a
     /// model (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`)
     /// is read where it is there. A `.mlpackage` of a fixed length can be opened too: by Core ML on macOS, interpreted and slow elsewhere.

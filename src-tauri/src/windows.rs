@@ -389,7 +389,8 @@ mod tests {
     #[test]
     fn what_the_library_is_to_look_at_stands_in_the_fragment_and_nowhere_else() {
         let page = || "tauri://localhost/index.html?view=library#look=before".parse::<Url>().expect("a URL");
-        for source in ["/Users/ada/a b&c=d#e?f", "owner/name@main:Q8_0", "https://example.org/a?b=c&d#e", "/tmp/ü%20"] {
+        for source in ["/Users/ada/a b&c=d#e?f", "owner/name@main:Q8_0", "https://example.org/a?b=c&d#e", "/tmp/ü%20"]
+        {
             let url = looking_at(page(), source);
             assert!(is_own_page(&url), "{url}");
             assert_eq!((url.path(), url.query()), ("/index.html", Some("view=library")), "{url}");

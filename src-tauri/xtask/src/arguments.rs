@@ -22,6 +22,8 @@ Usage: cargo xtask COMMAND
   bench -- speed [ARGS]           what an embedding costs, beside onnxruntime and llama.cpp; `--quick` for less
   bench -- convert [ARGS]         conversions of a model of 8 GB beside cp and coremltools
   bench -- swap [ARGS]            what queries notice while a followed `.env` swaps the model
+  bench -- start [ARGS]           from the start of a process to its first vector
+  bench -- hub [ARGS]             a download of 1 GB beside curl, from the same server to the same disk
   bench -- soak [ARGS]            the worker's memory over 20,000 texts; `--svg PATH` draws it
   bench -- seed-table [ARGS]      the performance table that this project began with, as it is measured here
   contract                        write ui/src/contract/contract.ts from the Rust types

@@ -39,6 +39,22 @@ export function jobFigures({ unit, done, total, bytes_per_second, seconds_left, 
   return figures.join(' · ');
 }
 
+/** What can be chosen for a conversion. */
+export const PRECISIONS = [
+  { value: 'fp16', word: 'FP16' },
+  { value: 'int8', word: 'INT8' },
+  { value: '4bit', word: '4-bit' },
+] as const;
+export const FORMATS = [
+  { value: 'gguf', word: 'GGUF' },
+  { value: 'mlpackage', word: 'Core ML' },
+] as const;
+export const SYSTEMS = [
+  { value: 'macos13', word: 'macOS 13' },
+  { value: 'macos14', word: '14' },
+  { value: 'macos15', word: '15' },
+] as const;
+
 /** What a person should know before they choose; empty where there is nothing to say. */
 export function conversionCaution(precision: ConvertPrecision, format: ConvertFormat['kind']): string {
   return precision === '4bit' && format === 'mlpackage'

@@ -77,7 +77,6 @@ pub struct App {
     pub(crate) installer: ChildProgram,
     /// Installations that go on at the next start.
     pub(crate) agreed: Arc<Agreed>,
-    stopping: Arc<AtomicBool>,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) queries: Mutex<Queries>,
     pub(crate) changed: Arc<Notify>,
@@ -146,7 +145,7 @@ impl App {
         let converter = ChildProgram::new(program.clone(), "converter");
         let installer = ChildProgram::new(program.clone(), "installer");
         let (ended, endings) = mpsc::unbounded_channel();
-        let (agreed, stopping) = (Arc::new(Agreed::open(home.installing())), Arc::new(AtomicBool::new(false)));
+        let agreed = Arc::new(Agreed::open(home.installing()));
         let workshop = Workshop {
             installer: installer.clone(),
             library: library.clone(),
@@ -154,7 +153,6 @@ impl App {
             scratch: home.scratch(),
             packed: home.packed(),
             agreed: agreed.clone(),
-            stopping: stopping.clone(),
             ended,
         };
         let arguments = worker_arguments(&home, options.worker_arguments);
@@ -182,7 +180,6 @@ impl App {
             hub,
             installer,
             agreed,
-            stopping,
             governing,
             environment,
             recipe,
@@ -336,7 +333,6 @@ impl App {
 
     /// Cancels jobs, ends the converter and the worker, and takes the socket away.
     pub async fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
         tokio::join!(self.jobs.stop(), self.lifecycle.stop());
         if let Ok(socket) = self.home.owner_socket() {
             let _ = std::fs::remove_file(socket); // the next owner would do it

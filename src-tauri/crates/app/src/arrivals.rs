@@ -8,8 +8,8 @@ use embedbar_catalog::{Catalogue, Entry};
 use embedbar_contract::{
     ConvertPrecision, DownloadOffer, Failure, FailureCode, InstallOffer, LadderOffer, ModelKind, Precision,
 };
-use embedbar_hub::choice::{Choice, Kind, choose};
-use embedbar_hub::{Chosen, HubClient, Quote, Reference, Snapshot, Target};
+use embedbar_hub::choice::{Choice, Kind, candidates, choose};
+use embedbar_hub::{HubClient, Quote, Reference, Snapshot, Target};
 use embedbar_settings::Written;
 use embedbar_store::{Library, is_model_id};
 
@@ -25,8 +25,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Reads what a person gave.
-    /// `written` says where the hub is.
+    /// Reads what a person gave; `written` says where the hub is.
     pub(crate) fn of(text: &str, written: &Written) -> Result<Self, Failure> {
         let text = text.trim();
         let text = text.strip_prefix("file://").unwrap_or(text);
@@ -73,7 +72,7 @@ impl Download {
         let named = commit.unwrap_or_else(|| reference.revision());
         // Offline, the cache knows no licences.
         let licence = if offline { None } else { client.describe(repository, named).await.map_err(told)?.licence };
-        let snapshot = client.snapshot(repository, named, &Chosen::default()).await.map_err(told)?;
+        let snapshot = client.snapshot(repository, named, &candidates()).await.map_err(told)?;
         let choice = choose(&snapshot.files, reference.wish.as_deref()).map_err(|error| {
             Failure::new(FailureCode::ModelUnsupported, format!("`{repository}`: {error}"))
                 .hint("Name a file behind the repository, such as `owner/name:Q8_0`, or look for a copy in safetensors or GGUF.")

@@ -85,6 +85,14 @@ pub(crate) async fn run<Order: Serialize, Done: DeserializeOwned>(
     outcome
 }
 
+/// Waits until work may begin: what is to wait from the beginning needs no process for that.
+pub(crate) async fn turn(wishes: &mut watch::Receiver<Wish>) -> Result<(), Failure> {
+    match wishes.wait_for(|wish| !matches!(wish, Wish::Wait(_))).await.map(|wish| *wish) {
+        Ok(Wish::Go | Wish::Wait(_)) => Ok(()),
+        Ok(Wish::Stop) | Err(_) => Err(Failure::new(FailureCode::Cancelled, "the work was cancelled before it began")),
+    }
+}
+
 fn word(wish: Wish) -> ToChild<()> {
     match wish {
         Wish::Go => ToChild::Resume,

@@ -20,6 +20,7 @@ mod pace;
 mod wish;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::board::{Added, Board};
+pub(crate) use self::conversions::megabytes;
 pub(crate) use self::installs::{Ended, Files, Install, Verify, Work, Workshop};
 #[cfg(test)]
 pub(crate) use self::wish::Reason;
@@ -49,6 +51,8 @@ pub(crate) struct Jobs {
     indexing: mpsc::Sender<indexing::Turn>,
     conversions: UnboundedSender<conversions::Turn>,
     installs: UnboundedSender<installs::Turn>,
+    /// Whether the application is about to end: what is broken off by that goes on at the next start.
+    stopping: Arc<AtomicBool>,
 }
 
 impl Jobs {
@@ -65,8 +69,9 @@ impl Jobs {
         let board = Board::new(changed);
         let indexing = indexing::start(board.clone(), index, embedder)?;
         let conversions = conversions::start(board.clone(), converter, converted);
-        let installs = installs::start(board.clone(), workshop);
-        Ok(Self { board, indexing, conversions, installs })
+        let stopping = Arc::new(AtomicBool::new(false));
+        let installs = installs::start(board.clone(), workshop, stopping.clone());
+        Ok(Self { board, indexing, conversions, installs, stopping })
     }
 
     /// Queues the indexing of `path`; a job for the same path that has not ended is returned instead of a second one.
@@ -118,6 +123,7 @@ impl Jobs {
 
     /// Cancels all of them and waits until no child is left, which takes a few seconds at most.
     pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         self.board.cancel_all();
         while [JobKind::Convert, JobKind::Install, JobKind::Verify].iter().any(|kind| self.board.has_open(*kind)) {
             tokio::time::sleep(POLL).await;

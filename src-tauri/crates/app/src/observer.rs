@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use embedbar_contract::{
-    IndexSummary, MachineOverview, MemoryHistory, MemoryPoint, MemoryReading, ModelState, Pressure, Snapshot,
+    DiskReading, IndexSummary, MachineOverview, MemoryHistory, MemoryPoint, MemoryReading, ModelState, Pressure,
+    Snapshot,
 };
 use embedbar_memory::{Machine, used_bytes};
 use tokio::sync::{Notify, watch};
@@ -52,6 +53,11 @@ impl Gauge {
         readings.1.retain(|point| point.at.elapsed() <= HISTORY);
         readings.1.push_back(point);
         reading
+    }
+
+    /// The room on the disk with `folder`, where it is known.
+    pub(crate) fn disk(&self, folder: &Path) -> Option<DiskReading> {
+        self.machine.lock().expect("no reading panics. This is a bug.").disk(folder)
     }
 
     /// Who holds memory, and the room on the disk with `folder`. It blocks.

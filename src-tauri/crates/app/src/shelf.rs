@@ -21,7 +21,7 @@ use crate::commands::blocking;
 use crate::conversion::Conversion;
 use crate::errand;
 use crate::installed::precision_of;
-use crate::jobs::{Ended, Files, Install, Verify, Wish, Work};
+use crate::jobs::{Ended, Files, Install, Verify, Wish, Work, megabytes};
 use crate::keeping::Kept;
 
 impl App {
@@ -39,12 +39,11 @@ impl App {
             for model in found {
                 let mut own = Tally::default();
                 let folder = folder_of(&library, &model, home.root());
-                for tally in [&mut all, &mut own] {
-                    tally.add(&model.path);
-                    if !model.bundled && folder.starts_with(home.models()) {
-                        tally.add(&folder);
-                    }
+                own.add(&model.path);
+                if !model.bundled && folder.starts_with(home.models()) {
+                    own.add(&folder);
                 }
+                all.merge(&own);
                 let card = read_card(&folder);
                 models.push(ModelInfo {
                     active: model == chosen,
@@ -63,7 +62,7 @@ impl App {
             for aside in library.set_aside() {
                 let mut own = Tally::default();
                 own.add(&aside.folder);
-                all.add(&aside.folder);
+                all.merge(&own);
                 models.push(ModelInfo {
                     path: aside.folder.display().to_string(),
                     size_bytes: own.bytes(),
@@ -107,7 +106,7 @@ impl App {
             }
         };
         let (gauge, root) = (self.gauge.clone(), self.home.root().to_owned());
-        let disk = blocking(move || gauge.overview(&root).disk).await?;
+        let disk = blocking(move || gauge.disk(&root)).await?;
         offer.disk_available_bytes = disk.map(|disk| disk.available_bytes);
         Ok(offer)
     }
@@ -332,7 +331,6 @@ fn agreed(request: &InstallRequest, download: &Download) -> Result<(), Failure> 
     if needed == 0 {
         return Ok(());
     }
-    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     let repository = &download.snapshot.repository;
     let (message, advice) = match request.agreed_bytes {
         None => (format!("`{repository}` has to be downloaded: {}", megabytes(needed)), "Say yes to that first."),
@@ -362,9 +360,7 @@ fn health(card: &Card) -> ModelHealth {
     if card.passed {
         return ModelHealth::Passed;
     }
-    let failed = card.checks.iter().find(|check| !check.passed);
-    let reason = failed.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail));
-    ModelHealth::Quarantined { reason }
+    ModelHealth::Quarantined { reason: card.first_failure().unwrap_or_default() }
 }
 
 fn kind_of(folder: &Path, model: &Model) -> ModelKind {

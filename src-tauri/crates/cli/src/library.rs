@@ -107,11 +107,12 @@ pub(crate) async fn install(application: &Remote<Access>, install: Install, json
         application.limit_downloads(DownloadLimit { bytes_per_second: Some(limit) }).await?;
     }
     let ladder: Vec<ConvertPrecision> = install.prepare.into_iter().map(converted).collect();
-    let name = install.name.clone().unwrap_or(offer.name);
+    let name = install.name.unwrap_or(offer.name);
     let request = InstallRequest {
         agreed_bytes: Some(fetch),
         commit: offer.download.map(|download| download.commit),
-        name: install.name,
+        // Without it the owner would have to look once more.
+        name: Some(name.clone()),
         leave_in_place: install.in_place,
         ladder: ladder.clone(),
         source: offer.source,

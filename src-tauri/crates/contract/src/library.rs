@@ -217,6 +217,14 @@ pub struct Card {
     pub peak_bytes: Option<u64>,
 }
 
+impl Card {
+    /// The first check that failed, with its numbers; `None` where all passed.
+    pub fn first_failure(&self) -> Option<String> {
+        let failed = self.checks.iter().find(|check| !check.passed)?;
+        Some(format!("{}: {}", failed.name, failed.detail))
+    }
+}
+
 /// One check of a self-test.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, TS)]
 pub struct CardCheck {

@@ -1,6 +1,6 @@
 //! How much of the disk files take: each counted once, however many names it has.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -11,9 +11,8 @@ const DEPTH: usize = 6;
 /// Bytes of several models, each file counted once: the blobs of the hub's cache have many names.
 #[derive(Debug, Default)]
 pub struct Tally {
-    seen: HashSet<(u64, u64)>,
-    bytes: u64,
-    own_bytes: u64,
+    /// By device and number: its size, and whether it was first reached through a link.
+    files: HashMap<(u64, u64), (u64, bool)>,
 }
 
 impl Tally {
@@ -22,13 +21,17 @@ impl Tally {
         self.visit(path, DEPTH, false);
     }
 
+    /// Adds what another tally has counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (&file, &counted) in &other.files {
+            self.files.entry(file).or_insert(counted);
+        }
+    }
+
     fn visit(&mut self, path: &Path, depth: usize, linked: bool) {
         let Ok(found) = fs::metadata(path) else { return };
         if !found.is_dir() {
-            if self.seen.insert((found.dev(), found.ino())) {
-                self.bytes += found.len();
-                self.own_bytes += if linked { 0 } else { found.len() };
-            }
+            self.files.entry((found.dev(), found.ino())).or_insert((found.len(), linked));
             return;
         }
         if depth == 0 {
@@ -45,12 +48,12 @@ impl Tally {
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.files.values().map(|(bytes, _)| bytes).sum()
     }
 
     /// Bytes of those that were not reached through a link.
     pub fn own_bytes(&self) -> u64 {
-        self.own_bytes
+        self.files.values().filter(|(_, linked)| !linked).map(|(bytes, _)| bytes).sum()
     }
 }
 
@@ -82,7 +85,9 @@ mod tests {
         let mut tally = Tally::default();
         tally.add(&at("models/a"));
         assert_eq!((tally.bytes(), tally.own_bytes()), (1010, 10));
-        tally.add(&at("models/b"));
+        let mut other = Tally::default();
+        other.add(&at("models/b"));
+        tally.merge(&other);
         tally.add(&at("nowhere"));
         assert_eq!((tally.bytes(), tally.own_bytes()), (1030, 30));
     }

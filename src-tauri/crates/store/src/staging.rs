@@ -68,11 +68,8 @@ pub struct SetAside {
 impl SetAside {
     /// Why, in a sentence.
     pub fn reason(&self) -> String {
-        let failed = self.card.iter().flat_map(|card| &card.checks).find(|check| !check.passed);
-        failed.map_or_else(
-            || "its self-test was not finished".to_owned(),
-            |check| format!("{}: {}", check.name, check.detail),
-        )
+        let failed = self.card.as_ref().and_then(Card::first_failure);
+        failed.unwrap_or_else(|| "its self-test was not finished".to_owned())
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use embedbar_contract::{Failure, FailureCode, Job, JobId, JobKind, JobState, JobUnit};
 use embedbar_documents::Control;
+use embedbar_wire::errand::Progress;
 use tokio::sync::{Notify, watch};
 
 use super::pace::{Pace, seconds_for};
@@ -351,6 +352,19 @@ impl Board {
             edit(entry);
         }
         self.changed.notify_one();
+    }
+
+    /// Passes on how far a child says that it is; a phase without a total leaves the count as it is.
+    pub(crate) fn tell(&self, id: u64, progress: Progress) {
+        self.edit(id, |entry| {
+            if progress.bytes_total > 0 {
+                entry.count_bytes(progress.bytes_done, progress.bytes_total);
+            }
+            entry.job.detail = match progress.item.as_str() {
+                "" => progress.phase,
+                item => format!("{} {item}", progress.phase),
+            };
+        });
     }
 
     /// Says how a job has ended.

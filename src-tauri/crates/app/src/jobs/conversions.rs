@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use embedbar_contract::{Failure, FailureCode};
 use embedbar_wire::converter::Made;
-use embedbar_wire::errand::Progress;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
@@ -64,29 +63,15 @@ async fn convert(
     conversion: &Conversion,
     wishes: &mut watch::Receiver<Wish>,
 ) -> Result<Made, Failure> {
-    // What is to wait from the beginning needs no process for that.
-    let wish = wishes.wait_for(|wish| !matches!(wish, Wish::Wait(_))).await.map_or(Wish::Stop, |wish| *wish);
-    if wish == Wish::Stop {
-        return Err(Failure::new(FailureCode::Cancelled, "the conversion was cancelled before it began"));
-    }
+    errand::turn(wishes).await?;
     conversion.make_folder()?;
-    let outcome = errand::run(program, conversion.order(), wishes, |progress| tell(board, id, progress)).await;
+    let outcome = errand::run(program, conversion.order(), wishes, |progress| board.tell(id, progress)).await;
     if outcome.is_err() {
         let conversion = conversion.clone();
         // Thousands of blocks of a large file are given back: not on a thread of the runtime.
         let _done = tokio::task::spawn_blocking(move || conversion.remove_debris()).await;
     }
     outcome
-}
-
-fn tell(board: &Board, id: u64, progress: Progress) {
-    board.edit(id, |entry| {
-        entry.count_bytes(progress.bytes_done, progress.bytes_total);
-        entry.job.detail = match progress.item.as_str() {
-            "" => progress.phase,
-            item => format!("{} {item}", progress.phase),
-        };
-    });
 }
 
 fn log(conversion: &Conversion, outcome: &Result<Made, Failure>) {
@@ -104,7 +89,7 @@ fn summary(made: &Made) -> String {
 }
 
 /// A file's size, as the panel and the command line write it.
-fn megabytes(bytes: u64) -> String {
+pub(crate) fn megabytes(bytes: u64) -> String {
     let bytes = bytes as f64;
     if bytes < 1e9 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.1} GB", bytes / 1e9) }
 }

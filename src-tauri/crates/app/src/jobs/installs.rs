@@ -15,7 +15,6 @@ use embedbar_contract::{Card, Failure, FailureCode, InstallRequest, ModelOrigin,
 use embedbar_hub::choice::Kind;
 use embedbar_hub::{HubClient, Target};
 use embedbar_store::{Library, Model, write_card, write_origin};
-use embedbar_wire::errand::Progress;
 use embedbar_wire::installer::{Brought, Done, Manner, Order};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -24,6 +23,7 @@ use super::board::{Board, Ending};
 use super::wish::{Load, Wish};
 use crate::agreed::Agreed;
 use crate::arrivals::Download;
+use crate::commands::blocking;
 use crate::errand::{self, ChildProgram};
 use crate::hub::{Hub, told};
 
@@ -96,14 +96,12 @@ pub(crate) struct Workshop {
     pub(crate) packed: PathBuf,
     /// Installations that go on at the next start.
     pub(crate) agreed: Arc<Agreed>,
-    /// Whether the application is about to end.
-    pub(crate) stopping: Arc<AtomicBool>,
     /// Is told when an installation has ended, however it ended.
     pub(crate) ended: UnboundedSender<Ended>,
 }
 
-/// Starts the task; it ends with the last handle on its queue.
-pub(super) fn start(board: Board, workshop: Workshop) -> UnboundedSender<Turn> {
+/// Starts the task; it ends with the last handle on its queue. `stopping` says whether the application is about to end.
+pub(super) fn start(board: Board, workshop: Workshop, stopping: Arc<AtomicBool>) -> UnboundedSender<Turn> {
     let (queue, mut inbox) = unbounded_channel::<Turn>();
     tokio::spawn(async move {
         while let Some(Turn { id, work, wishes }) = inbox.recv().await {
@@ -116,7 +114,7 @@ pub(super) fn start(board: Board, workshop: Workshop) -> UnboundedSender<Turn> {
                     let cancelled = |failure: &Failure| failure.code == FailureCode::Cancelled;
                     let broken_off = outcome.as_ref().is_none_or(|it| it.as_ref().is_err_and(cancelled));
                     // What ends because the program does goes on at the next start.
-                    if !(broken_off && workshop.stopping.load(Ordering::Relaxed)) {
+                    if !(broken_off && stopping.load(Ordering::Relaxed)) {
                         workshop.agreed.remove(&install.request);
                     }
                     bench.end(&install.name, outcome);
@@ -299,25 +297,10 @@ impl Bench<'_> {
     }
 
     async fn child(&mut self, order: Order) -> Result<Done, Failure> {
-        let wish = self.wishes.wait_for(|wish| !matches!(wish, Wish::Wait(_))).await.map_or(Wish::Stop, |wish| *wish);
-        if wish == Wish::Stop {
-            return Err(Failure::new(FailureCode::Cancelled, "the work was cancelled before it began"));
-        }
-        let (board, id) = (self.board.clone(), self.id);
-        errand::run(&self.workshop.installer, order, &mut self.wishes, |progress| tell(&board, id, progress)).await
+        errand::turn(&mut self.wishes).await?;
+        let (board, id) = (self.board, self.id);
+        errand::run(&self.workshop.installer, order, &mut self.wishes, |progress| board.tell(id, progress)).await
     }
-}
-
-fn tell(board: &Board, id: u64, progress: Progress) {
-    board.edit(id, |entry| {
-        if progress.bytes_total > 0 {
-            entry.count_bytes(progress.bytes_done, progress.bytes_total);
-        }
-        entry.job.detail = match progress.item.as_str() {
-            "" => progress.phase,
-            item => format!("{} {item}", progress.phase),
-        };
-    });
 }
 
 /// Lays the chosen files out as one model, whatever else lies beside them in a cache that others fill, too: by links into the
@@ -371,8 +354,7 @@ fn tested(card: &Card) -> String {
 }
 
 fn set_aside(name: &str, card: &Card) -> Failure {
-    let failed = card.checks.iter().find(|check| !check.passed);
-    let reason = failed.map_or_else(String::new, |check| format!("{}: {}", check.name, check.detail));
+    let reason = card.first_failure().unwrap_or_default();
     Failure::new(FailureCode::ModelInvalid, format!("`{name}` fails its self-test and is set aside: {reason}"))
         .hint(format!("It is never active. `embedbar show {name}` has its card; `embedbar remove {name}` removes it."))
 }
@@ -380,9 +362,4 @@ fn set_aside(name: &str, card: &Card) -> Failure {
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(FailureCode::Io, format!("`{}` cannot be written: {error}", path.display()))
         .hint("Check that the home is yours and that its disk is not full.")
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Failure::internal(format!("an installation panicked: {error}")))
 }

@@ -276,6 +276,8 @@ fn listings() -> Seeds {
         ),
         listing("pytorch_model.bin", &[("pytorch_model.bin", &large)]),
         format!("\n{description}"),
+        listing("", &[("config.json", ""), ("tokenizer.json", ""), ("model.safetensors", &large)])
+            .replace("90000000", &u64::MAX.to_string()),
     ];
     made.into_iter().map(String::into_bytes).collect()
 }

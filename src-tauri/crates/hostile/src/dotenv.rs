@@ -16,7 +16,7 @@ impl World for Imagined {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        path.as_os_str().len() % 2 == 0
+        path.as_os_str().len().is_multiple_of(2)
     }
 
     fn home(&self) -> Option<&Path> {

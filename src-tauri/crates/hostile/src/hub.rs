@@ -78,7 +78,7 @@ pub fn hub_listing(bytes: &[u8]) {
                     assert!(snapshot.files.iter().any(|file| file.path == *path), "`{path}` is in the listing");
                     let pickle = [".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py"];
                     let ends = |end: &&str| path.as_str().to_lowercase().ends_with(*end);
-                    assert!(choice.kind == choice::Kind::Package || !pickle.iter().any(|end| ends(&end)), "`{path}`");
+                    assert!(choice.kind == choice::Kind::Package || !pickle.iter().any(ends), "`{path}`");
                 }
             }
             Err(error) => assert!(!error.to_string().chars().any(char::is_control), "{error:?}"),

@@ -24,8 +24,11 @@ pub use intake::{archive, arrival, manifest, mlx_settings};
 pub use package::package;
 pub use tokenizer::{compiled_vocabulary, tokenizer, vocabulary};
 
+/// Takes any bytes; panics where something does not hold.
+pub type Parser = fn(&[u8]);
+
 /// Every parser, by the name of its fuzz target and of its folder in the corpus.
-pub const PARSERS: &[(&str, fn(&[u8]))] = &[
+pub const PARSERS: &[(&str, Parser)] = &[
     ("archive", archive),
     ("arrival", arrival),
     ("compiled_vocabulary", compiled_vocabulary),

@@ -17,14 +17,19 @@ pub fn tokenizer(bytes: &[u8]) {
 }
 
 /// `tokenizer.json` as it is compiled: the tokens are those of the library.
+///
+/// Without truncation and padding, which the engine switches off as well: the library subtracts its special tokens from a length of
+/// truncation that may be less, and panics or truncates nothing.
 pub fn vocabulary(bytes: &[u8]) {
     // What is refused on arrival is never compiled.
     if intake::read(bytes).is_err() {
         return;
     }
     let Ok(compiled) = compile(bytes) else { return };
-    let ours = MappedTokenizer::open(Arc::new(compiled)).expect("what was compiled can be opened");
-    let theirs = Tokenizer::from_bytes(bytes).expect("what was compiled the library reads");
+    let mut ours = MappedTokenizer::open(Arc::new(compiled)).expect("what was compiled can be opened");
+    let mut theirs = Tokenizer::from_bytes(bytes).expect("what was compiled the library reads");
+    ours.with_padding(None).with_truncation(None).expect("nothing is truncated");
+    theirs.with_padding(None).with_truncation(None).expect("nothing is truncated");
     for text in TEXTS {
         for special in [false, true] {
             match (ours.encode(text, special), theirs.encode(text, special)) {
@@ -38,7 +43,8 @@ pub fn vocabulary(bytes: &[u8]) {
 
 /// A compiled file, whatever happened to it.
 pub fn compiled_vocabulary(bytes: &[u8]) {
-    let Ok(tokenizer) = MappedTokenizer::open(Arc::new(bytes.to_vec())) else { return };
+    let Ok(mut tokenizer) = MappedTokenizer::open(Arc::new(bytes.to_vec())) else { return };
+    tokenizer.with_padding(None).with_truncation(None).expect("nothing is truncated");
     let largest = tokenizer.largest_id();
     for text in TEXTS {
         if let Ok(encoding) = tokenizer.encode(text, true) {

@@ -104,6 +104,19 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "embedbar-worker",
         ],
     ),
+    // It is built with a sanitizer, so without the engine's arithmetic; and no program has it inside.
+    (
+        "embedbar-hostile",
+        &[
+            "embedbar-app",
+            "embedbar-convert",
+            "embedbar-engine",
+            "embedbar-lifecycle",
+            "embedbar-store",
+            "embedbar-worker",
+        ],
+    ),
+    ("embedbar-cli", &["embedbar-hostile"]),
     // Both speak to strangers and decide nothing.
     ("embedbar-remote", &["embedbar-settings", "embedbar-engine", "embedbar-lifecycle", "embedbar-app"]),
     ("embedbar-neighbours", &["embedbar-settings", "embedbar-memory", "embedbar-lifecycle", "embedbar-app"]),

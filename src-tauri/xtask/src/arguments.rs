@@ -26,6 +26,8 @@ Usage: cargo xtask COMMAND
   bench -- hub [ARGS]             a download of 1 GB beside curl, from the same server to the same disk
   bench -- soak [ARGS]            the worker's memory over 20,000 texts; `--svg PATH` draws it
   bench -- seed-table [ARGS]      the performance table that this project began with, as it is measured here
+  bench -- fuzz [--minutes N] [TARGET…]
+                                  gives every parser bytes that nobody thought of, under a sanitizer; 5 minutes for all
   contract                        write ui/src/contract/contract.ts from the Rust types
   bundled-model [--check] [--hf DIR]
                                   make models/bundled again from the published checkpoint (or from DIR);

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::python;
 use crate::steps::Steps;
 use crate::system::{self, Consent, Need};
 use crate::workspace::Workspace;
+use crate::{fuzz, python};
 
 /// A script of `tests/bench` and what it needs.
 struct Bench {
@@ -110,6 +110,12 @@ impl Bench {
 
 /// Measures and prints.
 pub(crate) fn bench(workspace: &Workspace, rest: &[String]) -> Result<()> {
+    // No script: cargo-fuzz drives it.
+    if let Some((word, rest)) = rest.split_first()
+        && word == "fuzz"
+    {
+        return fuzz::fuzz(workspace, rest);
+    }
     let folder = workspace.root.join("tests/bench");
     let (bench, rest) = Bench::chosen(rest);
     let mut steps = Steps::new(&workspace.scratch().join("logs"))?;

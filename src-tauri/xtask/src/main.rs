@@ -10,6 +10,7 @@ mod bench;
 mod contract;
 mod files;
 mod foreign;
+mod fuzz;
 mod mac;
 mod model;
 mod python;

@@ -158,7 +158,7 @@ fn line(text: &str) -> String {
 }
 
 /// The records of the longest prefix of whole, undamaged lines.
-fn parse(written: &[u8], size: u64, digest: Digest) -> Extents {
+pub(crate) fn parse(written: &[u8], size: u64, digest: Digest) -> Extents {
     let mut extents = Extents::new();
     let mut lines = written.split_inclusive(|byte| *byte == b'\n').map_while(|line| {
         let line = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;

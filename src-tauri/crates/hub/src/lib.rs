@@ -23,6 +23,7 @@ mod file;
 mod journal;
 mod kept;
 mod names;
+pub mod parsers;
 mod quote;
 mod reference;
 mod secret;

@@ -149,6 +149,11 @@ impl Reference {
         wish: Option<String>,
         refused: &impl Fn(&'static str) -> HubError,
     ) -> Result<Self, HubError> {
+        let owner = id.split('/').next().unwrap_or_default().to_lowercase();
+        if PUBLIC.contains(&owner.as_str()) {
+            // Written out it would be read as a link to another model.
+            return Err(refused("the hub's own name owns no model"));
+        }
         let repository = id.parse().map_err(|_| refused("a model's name has the form owner/name"))?;
         if let Some(revision) = &revision {
             check_revision(revision)?;
@@ -253,6 +258,8 @@ mod tests {
         for (text, why) in [
             ("", "owner/name"),
             ("../x", "owner/name"),
+            ("hf.co/hf.co/o/n", "owns no model"),
+            ("https://huggingface.co/HF.co/o", "owns no model"),
             ("/etc/passwd", "owner/name"),
             ("https://example.com/o/n", "another host"),
             ("https://huggingface.co.example.com/o/n", "another host"),

@@ -77,6 +77,13 @@ impl Snapshot {
             let patterns = format!("`{chosen}`");
             return Err(HubError::NothingChosen { repository: repository.to_string(), patterns });
         }
+        // Whoever adds them up afterwards need not look.
+        if files.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.size)).is_none() {
+            return Err(HubError::Name {
+                text: repository.to_string(),
+                reason: "its files would be larger than any disk",
+            });
+        }
         // One name in two cases is one file on a Mac.
         let mut folded: Vec<String> = files.iter().map(|file| file.path.as_str().to_lowercase()).collect();
         folded.sort();

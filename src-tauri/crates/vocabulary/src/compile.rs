@@ -19,7 +19,9 @@ const MOST_TOKENS: usize = 1 << 24;
 /// A word of more characters takes the library minutes; no tokenizer allows one.
 const LONGEST_WORD: u64 = 10_000;
 
+// The library refuses what it does not know as well; a misspelt part would be left out without a word.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TokenizerJson<'json> {
     version: Option<String>,
     #[serde(borrow)]

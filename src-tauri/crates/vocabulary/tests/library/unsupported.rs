@@ -33,6 +33,15 @@ fn other_models_are_unsupported() {
 }
 
 #[test]
+fn a_part_that_the_library_does_not_know_is_refused_as_the_library_does() {
+    let mut json = byte_pairs(&["a", "b", "ab"], &[("a", "b")]);
+    json["paddiNg"] = Value::Null;
+    let bytes = json.to_string();
+    assert!(tokenizers::Tokenizer::from_bytes(&bytes).is_err());
+    assert!(matches!(compile(bytes.as_bytes()), Err(VocabularyError::NotATokenizer { .. })));
+}
+
+#[test]
 fn other_options_of_byte_pairs_are_unsupported() {
     let options = [
         ("dropout", json!(0.1)),

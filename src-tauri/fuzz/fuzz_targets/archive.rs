@@ -1,0 +1,4 @@
+//! Looks for bytes of which `embedbar_hostile::archive` does not hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| embedbar_hostile::archive(bytes));

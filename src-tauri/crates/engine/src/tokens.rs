@@ -12,7 +12,7 @@ use std::{
 };
 
 use embedbar_contract::Truncation;
-use embedbar_vocabulary::{FORMAT, MappedTokenizer, VocabularyError};
+use embedbar_vocabulary::{FORMAT, MappedTokenizer, VocabularyError, check_templates};
 use tokenizers::{Decoder, Encoding, Model, Normalizer, PostProcessor, PreTokenizer, Tokenizer, TokenizerImpl};
 
 use crate::{EngineError, kept::Draft, mapped::Mapped, recipe::Padding};
@@ -124,6 +124,7 @@ impl TextTokenizer {
             tokenizer = Box::new(embedbar_vocabulary::Pipeline::from(mapped));
         } else {
             let parsed = Tokenizer::from_bytes(bytes).map_err(bad)?;
+            check_templates(parsed.get_post_processor()).map_err(|problem| EngineError::tokenizer(path, problem))?;
             largest = parsed.get_vocab(true).into_values().max().unwrap_or(0);
             tokenizer = Box::new(parsed.into_inner());
         }
@@ -380,6 +381,22 @@ mod tests {
             let tokenizer = open(&template(&[], &after), &demands).unwrap();
             assert_eq!(encode(&tokenizer, "a b", 512).ids, [4, 5, 2], "{after:?}");
             assert_eq!(encode(&tokenizer, "a b c", 2).ids, [4, 2], "{after:?}");
+        }
+    }
+
+    /// The library reads each of these and panics at the first text.
+    #[test]
+    fn a_template_that_lacks_what_it_names_is_refused() {
+        let unnamed = template(&["[CLS]", "[MASK]"], &[]);
+        let mut second = template(&["[CLS]"], &[]);
+        second["single"][1]["Sequence"]["id"] = json!("B");
+        for (template, problem) in [(&unnamed, "`[MASK]`"), (&second, "a second one")] {
+            let nested = json!({"type": "Sequence", "processors": [template]});
+            for template in [template, &nested] {
+                assert!(Tokenizer::from_bytes(tokenizer(template)).is_ok());
+                let error = open(template, &DEMANDS).err().unwrap().to_string();
+                assert!(error.contains(problem), "{error}");
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod normalizer;
 mod pre_tokenizer;
 mod settings;
 mod splitter;
+mod template;
 mod tokenizer;
 mod word_pieces;
 
@@ -30,4 +31,5 @@ pub use layout::FORMAT;
 pub use model::{MappedModel, NoTrainer, SharedBytes};
 pub use normalizer::MappedNormalizer;
 pub use pre_tokenizer::MappedPreTokenizer;
+pub use template::check_templates;
 pub use tokenizer::{MappedTokenizer, Pipeline};

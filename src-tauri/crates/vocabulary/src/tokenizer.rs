@@ -6,6 +6,7 @@ use tokenizers::{DecoderWrapper, PostProcessorWrapper, TokenizerBuilder, Tokeniz
 
 use crate::layout::Layout;
 use crate::settings::Settings;
+use crate::template::check_templates;
 use crate::{MappedModel, MappedNormalizer, MappedPreTokenizer, SharedBytes, VocabularyError};
 
 /// The library's tokenizer with a model that is mapped.
@@ -29,6 +30,7 @@ impl MappedTokenizer {
         let layout = Layout::read(file)?;
         let settings = file.get(layout.settings.clone()).unwrap_or_default();
         let settings: Settings = serde_json::from_slice(settings).map_err(VocabularyError::settings)?;
+        check_templates(settings.post_processor.as_ref()).map_err(VocabularyError::settings)?;
         let model = MappedModel::new(bytes, layout, settings.model)?;
         let mut pipeline = TokenizerBuilder::new()
             .with_model(model)

@@ -12,15 +12,19 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use embedbar_tests::checkpoint;
-use embedbar_tests::program::{TestHome, checkout, eventually};
+use embedbar_tests::program::{Server, TestHome, checkout, eventually};
 use fake_hub::{Content, FakeHub, Host};
 use serde_json::{Value, json};
+
+use crate::http;
 
 const REPOSITORY: &str = "owner/bert-small";
 
 /// A home, and a hub with one repository that only this home's programs ask.
 struct Bench {
     home: TestHome,
+    /// Whether downloads go into the home.
+    own: bool,
     hub: FakeHub,
     _runtime: tokio::runtime::Runtime,
 }
@@ -34,7 +38,7 @@ impl Bench {
         let named: Vec<(&str, Content)> =
             files.iter().map(|(name, content)| (name.as_str(), content.clone())).collect();
         let hub = runtime.block_on(FakeHub::start(REPOSITORY, named)).expect("the hub starts");
-        Self { home: TestHome::new(), hub, _runtime: runtime }
+        Self { home: TestHome::new(), own: false, hub, _runtime: runtime }
     }
 
     fn small() -> Self {
@@ -57,6 +61,25 @@ impl Bench {
             .env("HF_HOME", self.cache())
             .env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere")
             .env("NO_PROXY", "*");
+        if self.own {
+            command.env("EMBEDBAR_DOWNLOADS", "own");
+        }
+    }
+
+    /// A server that outlives single commands.
+    fn serve(&self) -> Server {
+        self.home.serve_by(
+            |mut command| {
+                self.surround(&mut command);
+                command
+            },
+            &[],
+        )
+    }
+
+    /// The newest job.
+    fn job(&self) -> Option<Value> {
+        self.json(&["jobs"]).into_iter().next()
     }
 
     fn cache(&self) -> PathBuf {
@@ -121,6 +144,12 @@ fn copied(folder: &Path, target: &Path) {
     }
 }
 
+/// A command of the contract, over HTTP.
+fn call(server: &Server, method: &str, params: &Value) -> Value {
+    let (origin, token) = server.origin_and_token();
+    http::call(origin, token, method, params).expect("it is taken")
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
@@ -169,10 +198,8 @@ fn a_repository_is_fetched_after_a_yes_once_and_python_finds_it() {
 
 #[test]
 fn by_setting_a_download_goes_into_the_library_and_nowhere_else() {
-    let bench = Bench::small();
-    let output = bench.command(&["install", REPOSITORY, "--yes"]).env("EMBEDBAR_DOWNLOADS", "own").output();
-    let output = output.expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bench = Bench { own: true, ..Bench::small() };
+    bench.done(&["install", REPOSITORY, "--yes"]);
     let weights = bench.model("bert-small").join("model.safetensors");
     assert!(fs::symlink_metadata(&weights).expect("it is there").is_file());
     assert_eq!(
@@ -354,32 +381,26 @@ fn an_installation_survives_twenty_kills_and_is_never_seen_half() {
     let name = "installing::an_installation_survives_twenty_kills_and_is_never_seen_half";
     let Some(minilm) = checkpoint::minilm_or_skip(name).expect("the checkpoint can be fetched") else { return };
     let bench = Bench::with(&minilm);
-    let serve = || {
-        bench.home.serve_by(
-            |mut command| {
-                bench.surround(&mut command);
-                command
-            },
-            &[],
-        )
-    };
-    let mut server = serve();
+    survives_kills(&bench, &minilm, 20);
+    // In a folder of our own the files are moved, not linked.
+    let bench = Bench { own: true, ..Bench::with(&minilm) };
+    survives_kills(&bench, &minilm, 8);
+    assert!(fs::symlink_metadata(bench.model("fetched").join("model.safetensors")).expect("it is there").is_file());
+    let left = walk(&bench.home.path().join("downloads"));
+    assert!(left.is_empty(), "the download is still there: {left:?}");
+}
+
+/// Installs the files of `original` from the hub into a program that is killed so often meanwhile.
+fn survives_kills(bench: &Bench, original: &Path, kills: u64) {
+    let mut server = bench.serve();
     let offer = &bench.json(&["inspect", REPOSITORY])[0];
     let total = offer["download"]["total_bytes"].as_u64().expect("a size");
-    let (origin, token) = server.origin_and_token();
-    let call = |origin: &str, token: &str, method: &str, params: &Value| {
-        ureq::post(format!("{origin}/api/call/{method}"))
-            .header("Authorization", format!("Bearer {token}"))
-            .send_json(params)
-            .expect("the server answers");
-    };
     // So slow that there are moments to choose from.
-    call(origin, token, "limit_downloads", &json!({ "bytes_per_second": 60_000_000 }));
-    let request = json!({ "source": REPOSITORY, "agreed_bytes": total, "name": "fetched" });
-    call(origin, token, "install", &request);
+    call(&server, "limit_downloads", &json!({ "bytes_per_second": 60_000_000 }));
+    call(&server, "install", &json!({ "source": REPOSITORY, "agreed_bytes": total, "name": "fetched" }));
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut installed_after = None;
-    for kill in 0..20 {
+    for kill in 0..kills {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_millis(20 + (seed >> 33) % 400));
         server.kill();
@@ -396,7 +417,7 @@ fn an_installation_survives_twenty_kills_and_is_never_seen_half() {
             assert!(folder.join("card.json").is_file() && folder.join("origin.json").is_file(), "{name} is half there");
             installed_after = installed_after.or(Some(kill));
         }
-        server = serve();
+        server = bench.serve();
     }
     // What a person said yes to goes on by itself.
     eventually("the model in the list", || bench.listed("fetched"));
@@ -404,17 +425,66 @@ fn an_installation_survives_twenty_kills_and_is_never_seen_half() {
     for file in ["model.safetensors", "tokenizer.json", "config.json"] {
         assert_eq!(
             fs::read(folder.join(file)).expect("it is there"),
-            fs::read(minilm.join(file)).expect("it is there")
+            fs::read(original.join(file)).expect("it is there")
         );
     }
     assert_eq!(bench.listed("fetched").expect("it is listed")["health"]["health"], "passed");
     // Each kill costs at most what the connections had not written down.
     let wasted = bench.hub.served().saturating_sub(total);
     assert!(
-        wasted <= 20 * 4 * (8 << 20),
+        wasted <= kills * 4 * (8 << 20),
         "{wasted} bytes were fetched twice; installed after {installed_after:?} kills"
     );
     drop(server);
+}
+
+#[test]
+fn one_download_can_be_paused_for_longer_than_the_program_runs_while_others_go_ahead() {
+    let bench = Bench::small();
+    let mut server = bench.serve();
+    let total = bench.json(&["inspect", REPOSITORY])[0]["download"]["total_bytes"].as_u64().expect("a size");
+    let slow = json!({ "bytes_per_second": total / 4 });
+    let begin = |server: &Server| {
+        call(server, "limit_downloads", &slow);
+        call(server, "install", &json!({ "source": REPOSITORY, "agreed_bytes": total, "name": "fetched" }));
+        let begun = eventually("the first bytes", || {
+            bench.job().filter(|job| job["unit"] == "bytes" && job["done"].as_u64() > Some(0))
+        });
+        begun["id"].to_string()
+    };
+    let id = begin(&server);
+    bench.done(&["pause", &id]);
+    let paused = bench.job().expect("it is there");
+    assert_eq!((&paused["state"]["state"], &paused["held"]), (&json!("paused"), &json!(true)), "{paused}");
+    // The next in line goes ahead.
+    bench.done(&["install", text(&small()), "--name", "other"]);
+    assert!(bench.listed("other").is_some() && bench.listed("fetched").is_none());
+    let fetched = bench.hub.served();
+    assert!(fetched < total, "it was paused too late to see anything");
+    // It stays so when the program goes and comes back.
+    server.kill();
+    server = bench.serve();
+    let again = eventually("the paused installation", || bench.job());
+    assert_eq!((&again["state"]["state"], &again["held"]), (&json!("paused"), &json!(true)), "{again}");
+    assert_eq!(bench.hub.served(), fetched, "nothing is fetched while it is paused");
+    assert_eq!(call(&server, "download_limit", &json!({})), slow, "the limit is the one that was set");
+    call(&server, "limit_downloads", &json!({ "bytes_per_second": null }));
+    bench.done(&["resume", &again["id"].to_string()]);
+    eventually("the model in the list", || bench.listed("fetched"));
+    assert_eq!(bench.job().expect("it is there")["state"]["state"], "done");
+
+    // A paused one is cancelled at once, and the next start has nothing to go on with.
+    bench.done(&["remove", "fetched"]);
+    fs::remove_dir_all(bench.cache()).expect("the cache can be emptied");
+    let id = begin(&server);
+    bench.done(&["pause", &id]);
+    bench.done(&["cancel", &id]);
+    eventually("the end of it", || bench.job().filter(|job| job["state"]["state"] == "cancelled"));
+    server.kill();
+    let _server = bench.serve();
+    assert_eq!(bench.job(), None);
+    let error = bench.failure(&["pause", "77"]);
+    assert!(error.contains("77"), "{error}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 
 /// All targets together, where nobody says otherwise.
 const MINUTES: f64 = 5.0;
-const CARGO_FUZZ: &str = "0.13";
+const CARGO_FUZZ: &str = "^0.13";
 /// An input that takes longer, in seconds, is a finding; a busy machine and the sanitizer take their part.
 const SLOWEST: u32 = 20;
 /// One that takes more, in MB, is a finding, too. A package may have a gibibyte of values.

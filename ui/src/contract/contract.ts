@@ -848,6 +848,10 @@ target: string | null,
  */
 state: JobState, 
 /**
+ * Whether the person has paused it by itself ([`Commands::hold`](crate::Commands::hold)); false where it cannot be.
+ */
+held: boolean, 
+/**
  * What is being counted now: an index job reads files first and embeds passages then.
  */
 unit: JobUnit, 
@@ -875,6 +879,19 @@ detail: string,
  * Since it started.
  */
 elapsed_ms: number, };
+
+/**
+ * Whether one job is to wait.
+ */
+export type JobHold = { 
+/**
+ * As in [`Job::id`].
+ */
+id: number, 
+/**
+ * True to have it wait, false to let it go on.
+ */
+held: boolean, };
 
 /**
  * Names a job.
@@ -1803,6 +1820,8 @@ export interface Commands {
   cancel: { params: JobId; reply: Empty };
   /** Pauses or resumes bulk work: indexing, conversions and downloads. */
   pause: { params: PauseRequest; reply: Empty };
+  /** Has one installation wait, or lets it go on from where it was; the next in line goes ahead meanwhile. */
+  hold: { params: JobHold; reply: Empty };
   /** The models there are, those that are set aside at the end. */
   models: { params: Empty; reply: Models };
   /** What a path, a link or a repository of the hub is, and what installing it would take. Nothing is fetched but lists. */
@@ -1811,6 +1830,8 @@ export interface Commands {
   install: { params: InstallRequest; reply: Job };
   /** Limits how fast models are downloaded, from now on. */
   limit_downloads: { params: DownloadLimit; reply: Empty };
+  /** How fast models are downloaded at most. */
+  download_limit: { params: Empty; reply: DownloadLimit };
   /** All that is known of one model. */
   show_model: { params: ModelChoice; reply: ModelDetails };
   /** Starts to compare a model with what it was when it came, and to test it again. */

@@ -235,6 +235,7 @@ export const SDK: SdkProposal = {
 export function download(id: number, changes: Partial<Job> = {}): Job {
   return {
     id,
+    held: false,
     kind: 'install',
     title: 'Install Qwen/Qwen3-Embedding-4B',
     target: null,

@@ -139,7 +139,7 @@ function query(id: number, label: string, age: number, [queue, tokenize, forward
 
 function job(id: number, state: JobState, title: string, done: number, total: number | null, detail: string): Job {
   const none = { target: null, bytes_per_second: null, seconds_left: null };
-  return { id, kind: 'index', title, state, unit: 'files', done, total, detail, elapsed_ms: 41_000 + id * 1000, ...none };
+  return { id, kind: 'index', title, state, unit: 'files', done, total, detail, elapsed_ms: 41_000 + id * 1000, held: false, ...none };
 }
 
 /** A conversion in the middle of its work. */
@@ -455,6 +455,12 @@ export class MockPlatform implements Platform {
       return started;
     },
     limit_downloads: () => ({}),
+    hold: ({ id, held }) => {
+      const state: JobState = { state: held ? 'paused' : 'running' };
+      this.push({ ...this.snapshot, jobs: this.snapshot.jobs.map((job) => (job.id === id ? { ...job, held, state } : job)) });
+      return {};
+    },
+    download_limit: () => ({ bytes_per_second: 3_000_000 }),
     show_model: ({ model }) => details(this.#model(model)),
     verify: ({ model }) => download(22, { kind: 'verify', title: `Verify ${model}`, detail: 'waiting to start' }),
     remove: ({ model }) => {

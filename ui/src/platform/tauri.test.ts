@@ -3,11 +3,22 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Snapshot } from '../contract/contract';
 import { sampleSnapshot } from './mock';
 import { TauriPlatform } from './tauri';
-import type { Connection } from './types';
+import type { Connection, FileDrop } from './types';
 
 const shell = vi.hoisted(() => ({
   invoke: vi.fn<(command: string, payload?: unknown) => Promise<unknown>>(),
   channels: [] as { onmessage: (snapshot: unknown) => void }[],
+  drag: (_: unknown): void => {},
+  stopped: vi.fn(),
+}));
+
+vi.mock('@tauri-apps/api/webview', () => ({
+  getCurrentWebview: () => ({
+    onDragDropEvent: (handler: (event: { payload: unknown }) => void) => {
+      shell.drag = (payload) => handler({ payload });
+      return Promise.resolve(shell.stopped);
+    },
+  }),
 }));
 
 vi.mock('@tauri-apps/api/core', () => ({
@@ -78,5 +89,35 @@ describe('the desktop shell', () => {
     shell.channels[1]?.onmessage(sampleSnapshot());
     expect(states.at(-1)).toBe('live');
     stop();
+  });
+
+  it('shows the library with what it is to look at', async () => {
+    shell.invoke.mockResolvedValue(undefined);
+    await new TauriPlatform().openLibrary('/Users/ada/model.gguf');
+    expect(shell.invoke).toHaveBeenCalledWith('open_library', { source: '/Users/ada/model.gguf' });
+  });
+
+  it('tells of files that are dragged, with their paths, and of nothing else', async () => {
+    const events: FileDrop[] = [];
+    const stop = new TauriPlatform().onFilesDropped((event) => events.push(event));
+    const position = { x: 1, y: 2 };
+    shell.drag({ type: 'enter', paths: ['/a'], position });
+    shell.drag({ type: 'over', position });
+    shell.drag({ type: 'drop', paths: ['/a'], position });
+    expect(events).toEqual([
+      { phase: 'over', paths: ['/a'] },
+      { phase: 'over', paths: ['/a'] },
+      { phase: 'drop', paths: ['/a'] },
+    ]);
+    events.length = 0;
+    shell.drag({ type: 'enter', paths: [], position });
+    shell.drag({ type: 'over', position });
+    shell.drag({ type: 'drop', paths: [], position });
+    expect(events).toEqual([]);
+    stop();
+    await vi.advanceTimersByTimeAsync(0);
+    shell.drag({ type: 'drop', paths: ['/b'], position });
+    expect(events).toEqual([]);
+    expect(shell.stopped).toHaveBeenCalledOnce();
   });
 });

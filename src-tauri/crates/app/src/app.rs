@@ -18,7 +18,7 @@ use embedbar_store::{BUNDLED_ID, Home, Library, Model, Ownership};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::agreed::Agreed;
+use crate::agreed::{Agreed, Agreement};
 use crate::conversion;
 use crate::embedder::{BulkEmbedder, OwnRecipe};
 use crate::errand::ChildProgram;
@@ -146,6 +146,7 @@ impl App {
         let installer = ChildProgram::new(program.clone(), "installer");
         let (ended, endings) = mpsc::unbounded_channel();
         let agreed = Arc::new(Agreed::open(home.installing()));
+        hub.limit(agreed.limit());
         let workshop = Workshop {
             installer: installer.clone(),
             library: library.clone(),
@@ -227,9 +228,9 @@ impl App {
             let weak = Arc::downgrade(&app);
             tokio::spawn(async move {
                 let Some(app) = weak.upgrade() else { return };
-                for request in app.agreed.all() {
+                for Agreement { request, held, .. } in app.agreed.all() {
                     let source = request.source.clone();
-                    match app.begin_install(request.clone()).await {
+                    match app.begin_install(request, held).await {
                         Ok(_) => tracing::info!(source, "goes on being installed"),
                         // The network may be back at the next start.
                         Err(failure) => tracing::warn!(source, %failure, "cannot go on being installed"),

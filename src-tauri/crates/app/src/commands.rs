@@ -8,7 +8,7 @@ use embedbar_catalog::Catalogue;
 use embedbar_contract::{
     CleanupReceipt, CleanupRequest, Commands, ConvertRequest, DownloadLimit, EmbedRequest, Embedding, Embeddings,
     Empty, EnvApproval, EnvChoice, EnvKeep, EnvMend, EnvState, Failure, FailureCode, FolderChoice, Generation,
-    IndexRequest, InspectRequest, InstallOffer, InstallRequest, Job, JobId, MachineOverview, MemoryHistory,
+    IndexRequest, InspectRequest, InstallOffer, InstallRequest, Job, JobHold, JobId, MachineOverview, MemoryHistory,
     MemoryReading, ModelChoice, ModelDetails, ModelState, Models, OfferChoice, OfferReceipt, Offers, OpenRequest,
     PauseRequest, Precision, PromptKind, QueryKind, RemoteAnswer, Removed, SdkKeep, SdkProposal, SearchRequest,
     SearchResults, Snapshot, TokenRequest, TokenStatus,
@@ -180,6 +180,12 @@ impl Commands for App {
         Ok(Empty {})
     }
 
+    async fn hold(&self, hold: JobHold) -> Result<Empty, Failure> {
+        self.jobs.hold(hold)?;
+        self.agreed.hold(hold);
+        Ok(Empty {})
+    }
+
     async fn models(&self, _: Empty) -> Result<Models, Failure> {
         self.list_models().await
     }
@@ -189,12 +195,17 @@ impl Commands for App {
     }
 
     async fn install(&self, request: InstallRequest) -> Result<Job, Failure> {
-        self.begin_install(request).await
+        self.begin_install(request, false).await
     }
 
     async fn limit_downloads(&self, limit: DownloadLimit) -> Result<Empty, Failure> {
         self.hub.limit(limit);
+        self.agreed.set_limit(self.hub.limit_now());
         Ok(Empty {})
+    }
+
+    async fn download_limit(&self, _: Empty) -> Result<DownloadLimit, Failure> {
+        Ok(self.hub.limit_now())
     }
 
     async fn show_model(&self, choice: ModelChoice) -> Result<ModelDetails, Failure> {

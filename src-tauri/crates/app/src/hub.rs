@@ -113,6 +113,11 @@ impl Hub {
         }
     }
 
+    /// How fast all transfers together may be.
+    pub(crate) fn limit_now(&self) -> DownloadLimit {
+        DownloadLimit { bytes_per_second: self.lock().limit }
+    }
+
     /// Whether the hub gets a token, and whose.
     pub(crate) fn token_status(&self, written: &Written) -> Result<TokenStatus, Failure> {
         let settings = settings(written)?;

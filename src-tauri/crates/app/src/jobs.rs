@@ -1,8 +1,8 @@
 //! Long work, apart from the queries: indexing on a thread of its own, conversions and installations in processes of their own,
 //! each one at a time.
 //!
-//! A job is known from the moment it is asked for; it can be cancelled at any time, paused with all bulk work, and is shown for
-//! a while after it has ended. Jobs do not survive the process: what was indexed is kept by the index, and the next start goes
+//! A job is known from the moment it is asked for; it can be cancelled at any time, paused with all bulk work (an installation also
+//! by itself), and is shown for a while after it has ended. Jobs do not survive the process: what was indexed is kept by the index, and the next start goes
 //! on from there; of a conversion nothing is left but what the next start sweeps away.
 //!
 //! ```text
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use embedbar_contract::{Failure, Job, JobId, JobKind};
+use embedbar_contract::{Failure, Job, JobHold, JobId, JobKind};
 use embedbar_documents::Index;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -103,8 +103,8 @@ impl Jobs {
     /// Queues an installation or a test; the same one that has not ended is returned instead of a second one.
     pub(crate) fn install(&self, work: Work) -> Result<Job, Failure> {
         let added = match &work {
-            Work::Install(install) => self.board.add_install(&install.name, Some(&install.source))?,
-            Work::Verify(verify) => self.board.add_install(&verify.model.id, None)?,
+            Work::Install(install) => self.board.add_install(&install.name, Some(&install.source), install.held)?,
+            Work::Verify(verify) => self.board.add_install(&verify.model.id, None, false)?,
         };
         match added {
             Added::Known(job) => Ok(job),
@@ -119,6 +119,11 @@ impl Jobs {
 
     pub(crate) fn cancel(&self, id: JobId) -> Result<(), Failure> {
         self.board.cancel(id)
+    }
+
+    /// Has one installation wait, or lets it go on.
+    pub(crate) fn hold(&self, hold: JobHold) -> Result<(), Failure> {
+        self.board.hold(hold)
     }
 
     /// Cancels all of them and waits until no child is left, which takes a few seconds at most.

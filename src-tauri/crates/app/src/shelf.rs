@@ -132,8 +132,8 @@ impl App {
         done
     }
 
-    /// Starts an installation that a person has said yes to.
-    pub(crate) async fn begin_install(&self, request: InstallRequest) -> Result<Job, Failure> {
+    /// Starts an installation that a person has said yes to; one that is `held` waits until they let it go on.
+    pub(crate) async fn begin_install(&self, request: InstallRequest, held: bool) -> Result<Job, Failure> {
         let written = self.following.written();
         let (name, source, files) = match Source::of(&request.source, &written)? {
             Source::Path(path) => {
@@ -157,11 +157,12 @@ impl App {
             }
         };
         let name = checked_name(&name)?;
-        self.agreed.add(&request);
-        let install = Install { request: request.clone(), name, source, files };
+        self.agreed.add(&request, held);
+        let install = Install { request: request.clone(), name, source, files, held };
         let job = self.jobs.install(Work::Install(Box::new(install)));
-        if job.is_err() {
-            self.agreed.remove(&request);
+        match &job {
+            Ok(job) => self.agreed.begun(&request, job.id),
+            Err(_) => self.agreed.remove(&request),
         }
         job
     }

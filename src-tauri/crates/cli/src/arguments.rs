@@ -119,6 +119,23 @@ pub(crate) enum Command {
     },
     /// Show the model, the jobs and the index
     Status,
+    /// List the long work of the Embedbar that is running: what is being indexed, converted, installed and tested
+    Jobs,
+    /// Pause one installation, or all long work; queries are answered all the same
+    Pause {
+        /// A number from `embedbar jobs` [default: all long work]
+        job: Option<u64>,
+    },
+    /// Let one installation go on, or all long work
+    Resume {
+        /// A number from `embedbar jobs` [default: all long work]
+        job: Option<u64>,
+    },
+    /// Cancel a job; what was downloaded or indexed is kept
+    Cancel {
+        /// A number from `embedbar jobs`
+        job: u64,
+    },
     /// Check that everything is as it should be; exits with 1 where a point fails
     Doctor {
         /// The seven points about a project that embeds with the Papr SDK

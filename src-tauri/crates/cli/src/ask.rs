@@ -14,6 +14,7 @@ use embedbar_contract::{
 use crate::arguments::{Command, Embed, Env, Prompt, Recipe};
 use crate::doctor;
 use crate::inspect;
+use crate::jobs;
 use crate::latency;
 use crate::library;
 use crate::output::{self, Progress};
@@ -70,6 +71,10 @@ async fn carry_out(application: &Remote<Access>, command: Command, json: bool) -
         Command::Cleanup { accept, .. } if !accept.is_empty() => accept_offers(application, accept, json).await,
         Command::Cleanup { dry_run, .. } => cleanup(application, dry_run, json).await,
         Command::Status => status(application, json).await,
+        Command::Jobs => jobs::list(application, json).await,
+        Command::Pause { job } => jobs::pause(application, job, true).await,
+        Command::Resume { job } => jobs::pause(application, job, false).await,
+        Command::Cancel { job } => jobs::cancel(application, job).await,
         Command::Doctor { checklist, file } => doctor::run(application, checklist, file.as_deref(), json).await,
         Command::Latency { queries, cold } => latency::run(application, queries, cold, json).await,
         Command::Env { command: Env::Use { file, approve, none: _ } } => {
@@ -420,7 +425,7 @@ async fn status(application: &Remote<Access>, json: bool) -> anyhow::Result<()> 
         output::line(&format!("indexed    {}: {files} files, {chunks} passages, {skipped} skipped", folder.path));
     }
     for job in &snapshot.jobs {
-        output::line(&format!("job        {} {}", job.title, job.detail));
+        output::line(&format!("job        {}", jobs::row(job).trim_start()));
     }
     Ok(())
 }

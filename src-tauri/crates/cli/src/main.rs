@@ -12,6 +12,7 @@ mod env;
 mod errand;
 mod inspect;
 mod installer;
+mod jobs;
 mod latency;
 mod library;
 mod output;

@@ -92,6 +92,8 @@ commands! {
     cancel(JobId) -> Empty;
     /// Pauses or resumes bulk work: indexing, conversions and downloads.
     pause(PauseRequest) -> Empty;
+    /// Has one installation wait, or lets it go on from where it was; the next in line goes ahead meanwhile.
+    hold(JobHold) -> Empty;
     /// The models there are, those that are set aside at the end.
     models(Empty) -> Models;
     /// What a path, a link or a repository of the hub is, and what installing it would take. Nothing is fetched but lists.
@@ -100,6 +102,8 @@ commands! {
     install(InstallRequest) -> Job;
     /// Limits how fast models are downloaded, from now on.
     limit_downloads(DownloadLimit) -> Empty;
+    /// How fast models are downloaded at most.
+    download_limit(Empty) -> DownloadLimit;
     /// All that is known of one model.
     show_model(ModelChoice) -> ModelDetails;
     /// Starts to compare a model with what it was when it came, and to test it again.

@@ -417,7 +417,7 @@ pub enum JobUnit {
 pub enum JobState {
     /// Work is being done.
     Running,
-    /// It waits: bulk work is paused by the person, or memory is short; [`Job::detail`] says which.
+    /// It waits: the person has paused it or all bulk work, or memory is short; [`Job::detail`] says which.
     Paused,
     /// It was asked to stop and is finishing what it holds.
     Cancelling,
@@ -445,6 +445,9 @@ pub struct Job {
     pub target: Option<String>,
     /// How far it is.
     pub state: JobState,
+    /// Whether the person has paused it by itself ([`Commands::hold`](crate::Commands::hold)); false where it cannot be.
+    #[serde(default)]
+    pub held: bool,
     /// What is being counted now: an index job reads files first and embeds passages then.
     pub unit: JobUnit,
     /// Units that are done.
@@ -466,6 +469,15 @@ pub struct Job {
 pub struct JobId {
     /// As in [`Job::id`].
     pub id: u64,
+}
+
+/// Whether one job is to wait.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, TS)]
+pub struct JobHold {
+    /// As in [`Job::id`].
+    pub id: u64,
+    /// True to have it wait, false to let it go on.
+    pub held: bool,
 }
 
 // ---------------------------------------------------------------- conversions

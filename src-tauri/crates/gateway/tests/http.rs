@@ -35,6 +35,7 @@ impl Commands for Canned {
         open(OpenRequest) -> Empty;
         convert(ConvertRequest) -> Job;
         pause(PauseRequest) -> Empty;
+        hold(JobHold) -> Empty;
         activate(ModelChoice) -> ModelState;
         follow(EnvChoice) -> EnvState;
         approve_env(EnvApproval) -> EnvState;
@@ -51,6 +52,7 @@ impl Commands for Canned {
         inspect(InspectRequest) -> InstallOffer;
         install(InstallRequest) -> Job;
         limit_downloads(DownloadLimit) -> Empty;
+        download_limit(Empty) -> DownloadLimit;
         show_model(ModelChoice) -> ModelDetails;
         verify(ModelChoice) -> Job;
         remove(ModelChoice) -> Removed;

@@ -28,7 +28,7 @@ export class LibraryStore {
   /** The file that the SDK's lines were written into. */
   written = $state<string | null>(null);
   token = $state.raw<TokenStatus | null>(null);
-  /** Bytes a second; `undefined` where this window has not set it, 0 for no limit. */
+  /** Bytes a second, 0 for no limit; `undefined` before it was read. */
   limit = $state<number | undefined>(undefined);
   /** Jobs that have ended and were taken off the list. */
   dismissed = $state.raw<ReadonlySet<number>>(new Set());
@@ -150,7 +150,8 @@ export class LibraryStore {
       source: offer.source,
       agreed_bytes: offer.download?.fetch_bytes ?? null,
       commit: offer.download?.commit ?? null,
-      name: null,
+      // Without it the owner would have to look once more.
+      name: offer.name,
       leave_in_place: inPlace,
       ladder,
     });
@@ -228,12 +229,12 @@ export class LibraryStore {
     this.written = sdk.file;
   }
 
-  async readToken(): Promise<void> {
-    try {
-      this.token = await this.#application.call('token', {});
-    } catch (error) {
-      this.failed = { task: 'token', failure: toFailure(error) };
-    }
+  /** What is set for downloads: the token, which may ask the system for it, and the limit. */
+  async readSettings(): Promise<void> {
+    await Promise.all([
+      this.#carryOut('token', 'token', {}).then((token) => (this.token = token ?? this.token)),
+      this.#carryOut('limit', 'download_limit', {}).then((set) => set && (this.limit = set.bytes_per_second ?? 0)),
+    ]);
   }
 
   /** Keeps a token, or forgets the kept one; says whether that was done. */

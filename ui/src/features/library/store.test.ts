@@ -80,7 +80,7 @@ describe('installing', () => {
         source: 'Qwen/Qwen3-Embedding-4B',
         agreed_bytes: HUB_OFFER.download?.fetch_bytes,
         commit: HUB_OFFER.download?.commit,
-        name: null,
+        name: HUB_OFFER.name,
         leave_in_place: false,
         ladder: ['int8'],
       },
@@ -177,6 +177,12 @@ describe('exporting', () => {
     expect(asked('convert')).toEqual([]);
     expect(store.failureOf('convert')?.message).toContain('`x.gguf`');
   });
+});
+
+it('the limit that was set anywhere is read with the token', async () => {
+  await store.readSettings();
+  expect(store.limit).toBe(3_000_000);
+  expect(store.token?.kept).toBe(false);
 });
 
 it('no limit is told as none, which is no rate of zero bytes', async () => {

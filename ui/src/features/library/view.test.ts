@@ -314,7 +314,22 @@ describe('work on models', () => {
     await press('library-pause');
     expect(asked(platform, 'cancel')).toEqual([{ id: 11 }]);
     expect(asked(platform, 'pause')).toEqual([{ paused: true }]);
-    expect(at('library-pause')).toBe('Resume');
+    expect(at('library-pause')).toBe('Resume all');
+  });
+
+  it('lets one download wait and go on by itself, but not what is paused with everything', async () => {
+    const platform = await open(new MockPlatform('downloading'));
+    const hold = () => screen.getByTestId('job-hold');
+    await fireEvent.click(hold());
+    await settle();
+    expect([text(screen.getByTestId('job-state')), text(hold())]).toEqual(['Paused', 'Resume']);
+    await fireEvent.click(hold());
+    await settle();
+    expect([text(screen.getByTestId('job-state')), text(hold())]).toEqual(['Running', 'Pause']);
+    expect(asked(platform, 'hold')).toEqual([{ id: 11, held: true }, { id: 11, held: false }]);
+    platform.push({ ...platform.snapshot, paused: true, jobs: platform.snapshot.jobs.map((job) => ({ ...job, state: { state: 'paused' } })) });
+    await settle();
+    expect(screen.queryByTestId('job-hold')).toBeNull();
   });
 
   it('that failed says why and what to do, and can be taken off the list', async () => {
@@ -344,11 +359,11 @@ describe('downloads', () => {
     expect(asked(platform, 'set_token').at(-1)).toEqual({ token: null });
   });
 
-  it('are as fast as a person says, and what is set is not known before', async () => {
+  it('are as fast as a person says; what was set elsewhere is among the choices', async () => {
     const platform = await open();
     await press('downloads-toggle');
     const limit = screen.getByTestId('library-limit') as HTMLSelectElement;
-    expect(limit.selectedOptions[0]?.textContent).toBe('as it is set');
+    expect(limit.selectedOptions[0]?.textContent).toBe('3.0 MB/s');
     await fireEvent.change(limit, { target: { value: '5000000' } });
     await settle();
     expect(asked(platform, 'limit_downloads')).toEqual([{ bytes_per_second: 5_000_000 }]);

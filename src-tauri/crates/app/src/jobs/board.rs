@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use embedbar_contract::{Failure, FailureCode, Job, JobId, JobKind, JobState, JobUnit};
+use embedbar_contract::{Failure, FailureCode, Job, JobHold, JobId, JobKind, JobState, JobUnit};
 use embedbar_documents::Control;
 use embedbar_wire::errand::Progress;
 use tokio::sync::{Notify, watch};
 
 use super::pace::{Pace, seconds_for};
-use super::wish::{Load, Reason, Wish};
+use super::wish::{Everywhere, Load, Reason, Wish};
 use crate::conversion::Conversion;
 
 /// Ended jobs that are still shown.
@@ -111,6 +111,11 @@ impl Entry {
         self.reins.pull(wish);
     }
 
+    /// What it is to do under these circumstances, unless it was asked to stop.
+    fn wanted(&self, everywhere: Everywhere) -> Wish {
+        if self.job.held { Wish::Wait(Reason::Held) } else { Wish::of(self.load, everywhere) }
+    }
+
     fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Ended(_))
     }
@@ -149,8 +154,12 @@ impl Entry {
         job.bytes_per_second = self.pace.rate(Instant::now());
         let left = job.total.map(|total| total.saturating_sub(job.done));
         job.seconds_left = left.zip(job.bytes_per_second).and_then(|(left, rate)| seconds_for(left, rate));
-        if !self.is_over() && self.wish == Wish::Wait(Reason::Memory) {
-            "paused: memory is short".clone_into(&mut job.detail);
+        match self.wish {
+            Wish::Wait(Reason::Memory) if !self.is_over() => "paused: memory is short".clone_into(&mut job.detail),
+            Wish::Wait(Reason::Held) if !self.is_over() => {
+                "paused; it goes on from here, and the next one goes ahead".clone_into(&mut job.detail);
+            }
+            _ => {}
         }
         job
     }
@@ -159,21 +168,15 @@ impl Entry {
 #[derive(Default)]
 struct Registry {
     last_id: u64,
-    paused: bool,
-    memory_is_short: bool,
+    everywhere: Everywhere,
     entries: VecDeque<Entry>,
 }
 
 impl Registry {
-    fn wish(&self, load: Load) -> Wish {
-        Wish::of(load, self.paused, self.memory_is_short)
-    }
-
     /// Tells every job what it is to do now.
     fn tell_all(&mut self) {
-        let (paused, short) = (self.paused, self.memory_is_short);
         for entry in &mut self.entries {
-            entry.follow(Wish::of(entry.load, paused, short));
+            entry.follow(entry.wanted(self.everywhere));
         }
     }
 
@@ -232,15 +235,18 @@ impl Board {
             .hint("Wait until it is done, cancel it, or name another target."));
         }
         let (title, target) = (conversion.title.clone(), target.display().to_string());
-        Ok(self.add_work(&mut registry, Task::Convert(conversion), JobKind::Convert, title, Some(target)))
+        Ok(self.add_work(&mut registry, Task::Convert(conversion), |job| {
+            (job.kind, job.title, job.target) = (JobKind::Convert, title, Some(target));
+        }))
     }
 
     /// Adds the installation of the model `name` from `source`, or a test of an installed one where there is no source; refuses
-    /// a second piece of work on the same model.
+    /// a second piece of work on the same model. One that is `held` waits until a person lets it go on.
     pub(crate) fn add_install(
         &self,
         name: &str,
         source: Option<&str>,
+        held: bool,
     ) -> Result<Added<watch::Receiver<Wish>>, Failure> {
         let mut registry = self.lock();
         let name = name.to_owned();
@@ -264,31 +270,51 @@ impl Board {
             Some(source) => (JobKind::Install, format!("Install {name} from {source}")),
             None => (JobKind::Verify, format!("Verify {name}")),
         };
-        Ok(self.add_work(&mut registry, task, kind, title, None))
+        Ok(self.add_work(&mut registry, task, |job| {
+            (job.kind, job.title, job.held) = (kind, title, held);
+        }))
     }
 
     fn add_work(
         &self,
         registry: &mut Registry,
         task: Task,
-        kind: JobKind,
-        title: String,
-        target: Option<String>,
+        describe: impl FnOnce(&mut Job),
     ) -> Added<watch::Receiver<Wish>> {
-        let (sender, receiver) = watch::channel(registry.wish(task.load()));
+        let (sender, receiver) = watch::channel(Wish::Go);
         self.add(registry, task, receiver, Reins::Work(sender), |job| {
-            (job.kind, job.unit) = (kind, JobUnit::Bytes);
-            (job.title, job.target) = (title, target);
+            job.unit = JobUnit::Bytes;
+            describe(job);
         })
     }
 
     /// A job takes something else of the machine from now on.
     pub(crate) fn set_load(&self, id: u64, load: Load) {
+        self.retell(|entry| entry.job.id == id, |entry| entry.load = load);
+    }
+
+    /// Has one job wait, or lets it go on. Says whether that is known of it from now on.
+    pub(crate) fn hold(&self, JobHold { id, held }: JobHold) -> Result<(), Failure> {
+        let kind =
+            self.lock().entries.iter().find(|entry| entry.job.id == id && !entry.is_over()).map(|it| it.job.kind);
+        match kind {
+            Some(JobKind::Install) => {
+                self.retell(|entry| entry.job.id == id, |entry| entry.job.held = held);
+                Ok(())
+            }
+            Some(_) => Err(Failure::new(FailureCode::InvalidRequest, format!("job {id} cannot be paused by itself"))
+                .hint("Only installations can; pause all bulk work instead.")),
+            None => Err(unknown(id)),
+        }
+    }
+
+    /// Changes one job, and tells it what it is to do now.
+    fn retell(&self, is_it: impl Fn(&Entry) -> bool, change: impl FnOnce(&mut Entry)) {
         let mut registry = self.lock();
-        let wish = registry.wish(load);
-        if let Some(entry) = registry.entries.iter_mut().find(|entry| entry.job.id == id) {
-            entry.load = load;
-            entry.follow(wish);
+        let everywhere = registry.everywhere;
+        if let Some(entry) = registry.entries.iter_mut().find(|entry| is_it(entry)) {
+            change(entry);
+            entry.follow(entry.wanted(everywhere));
         }
         drop(registry);
         self.changed.notify_one();
@@ -312,6 +338,7 @@ impl Board {
             title: String::new(),
             target: None,
             state: JobState::Running,
+            held: false,
             unit: JobUnit::Files,
             done: 0,
             total: None,
@@ -322,10 +349,9 @@ impl Board {
         };
         describe(&mut job);
         let load = task.load();
-        let wish = registry.wish(load);
         let stage = Stage::Waiting(Instant::now());
         let mut entry = Entry { job, task, load, reins, wish: Wish::Go, stage, pace: Pace::default() };
-        entry.follow(wish);
+        entry.follow(entry.wanted(registry.everywhere));
         let job = entry.snapshot();
         registry.entries.push_front(entry);
         registry.forget_the_oldest();
@@ -333,12 +359,13 @@ impl Board {
         Added::New(job, listener)
     }
 
-    /// Says that a job's turn has come; false where it was cancelled while it waited.
+    /// Says that a job's turn has come, be it again; false where it was cancelled while it waited.
     pub(crate) fn begin(&self, id: u64) -> bool {
         let mut registry = self.lock();
         let waiting = |entry: &&mut Entry| entry.job.id == id && !entry.is_over();
         match registry.entries.iter_mut().find(waiting) {
-            Some(entry) => entry.stage = Stage::Begun(Instant::now()),
+            Some(entry) if matches!(entry.stage, Stage::Waiting(_)) => entry.stage = Stage::Begun(Instant::now()),
+            Some(_) => {}
             None => return false,
         }
         drop(registry);
@@ -375,11 +402,7 @@ impl Board {
     /// Asks a job to stop. One that waits for its turn has stopped with that.
     pub(crate) fn cancel(&self, id: JobId) -> Result<(), Failure> {
         let mut registry = self.lock();
-        let entry = registry.entries.iter_mut().find(|entry| entry.job.id == id.id).ok_or_else(|| {
-            Failure::new(FailureCode::NotFound, format!("there is no job {}", id.id))
-                .hint("It may have ended long ago.")
-        })?;
-        stop(entry);
+        stop(registry.entries.iter_mut().find(|entry| entry.job.id == id.id).ok_or_else(|| unknown(id.id))?);
         drop(registry);
         self.changed.notify_one();
         Ok(())
@@ -394,7 +417,7 @@ impl Board {
     /// Pauses or resumes all of them.
     pub(crate) fn set_paused(&self, paused: bool) {
         let mut registry = self.lock();
-        registry.paused = paused;
+        registry.everywhere.paused = paused;
         registry.tell_all();
         drop(registry);
         self.changed.notify_one();
@@ -403,17 +426,17 @@ impl Board {
     /// Has those wait that take memory, or lets them go on.
     pub(crate) fn set_memory_is_short(&self, short: bool) {
         let mut registry = self.lock();
-        if registry.memory_is_short == short {
+        if registry.everywhere.memory_is_short == short {
             return;
         }
-        registry.memory_is_short = short;
+        registry.everywhere.memory_is_short = short;
         registry.tell_all();
         drop(registry);
         self.changed.notify_one();
     }
 
     pub(crate) fn paused(&self) -> bool {
-        self.lock().paused
+        self.lock().everywhere.paused
     }
 
     /// Whether a job of this kind has not ended.
@@ -429,6 +452,11 @@ impl Board {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().expect("nobody panics while they hold the jobs. This is a bug.")
     }
+}
+
+fn unknown(id: u64) -> Failure {
+    Failure::new(FailureCode::NotFound, format!("there is no job {id} at work"))
+        .hint("It may have ended; `embedbar jobs` lists them.")
 }
 
 /// Asks a job to stop; one whose turn has not come has nothing to finish.
@@ -518,16 +546,53 @@ mod tests {
     fn an_installation_waits_for_memory_only_once_it_opens_the_model() {
         let board = board();
         board.set_memory_is_short(true);
-        let (id, wishes) = added(board.add_install("mine", Some("owner/mine")).expect("it is free"));
+        let (id, wishes) = added(board.add_install("mine", Some("owner/mine"), false).expect("it is free"));
         assert_eq!(*wishes.borrow(), Wish::Go, "a download takes no memory");
         board.set_load(id, Load::Heavy);
         assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Memory));
         board.set_memory_is_short(false);
         assert_eq!(*wishes.borrow(), Wish::Go);
-        assert!(matches!(board.add_install("mine", Some("owner/mine")), Ok(Added::Known(job)) if job.id == id));
-        let Err(failure) = board.add_install("mine", Some("elsewhere")) else { panic!("it is being installed") };
+        assert!(matches!(board.add_install("mine", Some("owner/mine"), false), Ok(Added::Known(job)) if job.id == id));
+        let Err(failure) = board.add_install("mine", Some("elsewhere"), false) else { panic!("it is being installed") };
         assert_eq!(failure.code, FailureCode::Overloaded);
-        assert!(board.add_install("mine", None).is_err() && board.add_install("other", None).is_ok());
+        assert!(board.add_install("mine", None, false).is_err() && board.add_install("other", None, false).is_ok());
+    }
+
+    #[test]
+    fn one_installation_is_held_alone_whatever_else_is_paused_or_short() {
+        let board = board();
+        let (id, wishes) = added(board.add_install("mine", Some("owner/mine"), false).expect("it is free"));
+        let (other, others) = added(board.add_install("other", Some("owner/other"), false).expect("it is free"));
+        board.hold(JobHold { id, held: true }).expect("it is an installation");
+        for (paused, short) in [(true, false), (true, true), (false, true), (false, false)] {
+            board.set_paused(paused);
+            board.set_memory_is_short(short);
+            assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Held));
+        }
+        assert!(job(&board, id).held && !job(&board, other).held);
+        assert_eq!((job(&board, id).state, *others.borrow()), (JobState::Paused, Wish::Go));
+        board.set_paused(true);
+        board.hold(JobHold { id, held: false }).expect("it is an installation");
+        assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Person), "what is paused with all stays so");
+        board.set_paused(false);
+        assert_eq!((*wishes.borrow(), job(&board, id).held), (Wish::Go, false));
+
+        let (index, _control) = added(board.add_index("/docs".into()));
+        let code = |held| board.hold(held).expect_err("it cannot be held").code;
+        assert_eq!(code(JobHold { id: index, held: true }), FailureCode::InvalidRequest);
+        board.end(id, Ending::Done(String::new()));
+        assert_eq!(code(JobHold { id, held: true }), FailureCode::NotFound);
+    }
+
+    #[test]
+    fn an_installation_that_is_added_held_waits_and_keeps_its_beginning_when_its_turn_comes_again() {
+        let board = board();
+        let (id, wishes) = added(board.add_install("mine", Some("owner/mine"), true).expect("it is free"));
+        assert_eq!(*wishes.borrow(), Wish::Wait(Reason::Held));
+        board.hold(JobHold { id, held: false }).expect("it is an installation");
+        assert!(board.begin(id));
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(board.begin(id) && job(&board, id).elapsed_ms >= 30.0);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The task that installs and verifies, one model after the other: fetched here, looked at and tested in a process of its own,
 //! and put into the library by one rename.
 //!
+//! What a person holds while it is being fetched leaves the line, so that the next one goes ahead; it comes to the end of the line
+//! again when it is let go.
+//!
 //! ```text
 //! download (resumes) ─► scratch: a tree of links ─► installer process: recognise, place, test ─► rename ─► library
 //!                                                                                        └─► set aside, with its card
@@ -16,11 +19,11 @@ use embedbar_hub::choice::Kind;
 use embedbar_hub::{HubClient, Target};
 use embedbar_store::{Library, Model, write_card, write_origin};
 use embedbar_wire::installer::{Brought, Done, Manner, Order};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use super::board::{Board, Ending};
-use super::wish::{Load, Wish};
+use super::wish::{Load, Reason, Wish};
 use crate::agreed::Agreed;
 use crate::arrivals::Download;
 use crate::commands::blocking;
@@ -52,6 +55,16 @@ pub(crate) struct Install {
     pub(crate) source: String,
     /// Where its files are.
     pub(crate) files: Files,
+    /// Whether it waits until a person lets it go on.
+    pub(crate) held: bool,
+}
+
+/// What became of an installation's turn.
+enum Came {
+    /// It is installed; a line about it.
+    Installed(String),
+    /// A person holds it.
+    Held,
 }
 
 /// Where the files of a model are.
@@ -103,32 +116,104 @@ pub(crate) struct Workshop {
 /// Starts the task; it ends with the last handle on its queue. `stopping` says whether the application is about to end.
 pub(super) fn start(board: Board, workshop: Workshop, stopping: Arc<AtomicBool>) -> UnboundedSender<Turn> {
     let (queue, mut inbox) = unbounded_channel::<Turn>();
+    let line = Arc::new(Line { board, workshop, stopping, queue: queue.downgrade() });
     tokio::spawn(async move {
-        while let Some(Turn { id, work, wishes }) = inbox.recv().await {
-            let mut bench = Bench { board: &board, workshop: &workshop, id, wishes };
-            let goes_on = board.begin(id);
-            match work {
-                Work::Install(install) => {
-                    let outcome = if goes_on { Some(bench.install(&install).await) } else { None };
-                    let installed = matches!(outcome, Some(Ok(_))).then(|| install.name.clone());
-                    let cancelled = |failure: &Failure| failure.code == FailureCode::Cancelled;
-                    let broken_off = outcome.as_ref().is_none_or(|it| it.as_ref().is_err_and(cancelled));
-                    // What ends because the program does goes on at the next start.
-                    if !(broken_off && stopping.load(Ordering::Relaxed)) {
-                        workshop.agreed.remove(&install.request);
-                    }
-                    bench.end(&install.name, outcome);
-                    // Nobody listens any more where the application ends.
-                    let _ = workshop.ended.send(Ended { request: install.request, installed });
-                }
-                Work::Verify(verify) => {
-                    let outcome = if goes_on { Some(bench.verify(&verify).await) } else { None };
-                    bench.end(&verify.model.id, outcome);
-                }
+        while let Some(turn) = inbox.recv().await {
+            if let Some(held) = line.carry_out(turn).await {
+                tokio::spawn(line.clone().keep(held));
             }
         }
     });
     queue
+}
+
+/// The line of jobs that wait for their turn.
+struct Line {
+    board: Board,
+    workshop: Workshop,
+    stopping: Arc<AtomicBool>,
+    /// Its end. What is held must not keep the line open.
+    queue: WeakUnboundedSender<Turn>,
+}
+
+impl Line {
+    /// Does what there is to do; gives a job back that a person holds.
+    async fn carry_out(&self, turn: Turn) -> Option<Turn> {
+        if *turn.wishes.borrow() == Wish::Wait(Reason::Held) {
+            return Some(turn);
+        }
+        let mut bench =
+            Bench { board: &self.board, workshop: &self.workshop, id: turn.id, wishes: turn.wishes.clone() };
+        let goes_on = self.board.begin(turn.id);
+        match &turn.work {
+            Work::Install(install) => {
+                let outcome = if goes_on { Some(bench.install(install).await) } else { None };
+                match outcome {
+                    Some(Ok(Came::Held)) => return Some(turn),
+                    Some(Ok(Came::Installed(summary))) => self.close(turn.id, install, Some(Ok(summary))),
+                    Some(Err(failure)) => self.close(turn.id, install, Some(Err(failure))),
+                    None => self.close(turn.id, install, None),
+                }
+            }
+            Work::Verify(verify) if goes_on => {
+                let outcome = bench.verify(verify).await;
+                self.end(turn.id, &verify.model.id, outcome);
+            }
+            Work::Verify(_) => {}
+        }
+        None
+    }
+
+    /// Keeps a held job until it is let go, and puts it at the end of the line.
+    async fn keep(self: Arc<Self>, mut turn: Turn) {
+        let held = Wish::Wait(Reason::Held);
+        let Ok(wish) = turn.wishes.wait_for(|wish| *wish != held).await.map(|wish| *wish) else { return };
+        match (&turn.work, wish) {
+            // Whoever is at work may take hours; this one has nothing to wait for.
+            (Work::Install(install), Wish::Stop) => {
+                let cancelled = || Failure::new(FailureCode::Cancelled, "the work was cancelled");
+                let begun = self.board.begin(turn.id);
+                self.close(turn.id, install, begun.then(|| Err(cancelled())));
+            }
+            _ => {
+                if let Some(queue) = self.queue.upgrade() {
+                    // Nobody listens any more where the application ends.
+                    let _ = queue.send(turn);
+                }
+            }
+        }
+    }
+
+    /// An installation is over; `None` where it was cancelled before it began, which the board knows.
+    fn close(&self, id: u64, install: &Install, outcome: Option<Result<String, Failure>>) {
+        let installed = matches!(outcome, Some(Ok(_))).then(|| install.name.clone());
+        let cancelled = |failure: &Failure| failure.code == FailureCode::Cancelled;
+        let broken_off = outcome.as_ref().is_none_or(|it| it.as_ref().is_err_and(cancelled));
+        // What ends because the program does goes on at the next start.
+        if !(broken_off && self.stopping.load(Ordering::Relaxed)) {
+            self.workshop.agreed.remove(&install.request);
+        }
+        if let Some(outcome) = outcome {
+            self.end(id, &install.name, outcome);
+        }
+        // Nobody listens any more where the application ends.
+        let _ = self.workshop.ended.send(Ended { request: install.request.clone(), installed });
+    }
+
+    fn end(&self, id: u64, name: &str, outcome: Result<String, Failure>) {
+        match &outcome {
+            Ok(summary) => tracing::info!(model = name, summary, "installed or verified"),
+            Err(failure) => tracing::warn!(model = name, %failure, "not installed or verified"),
+        }
+        let ending = match outcome {
+            Ok(summary) => Ending::Done(summary),
+            Err(failure) if failure.code == FailureCode::Cancelled => {
+                Ending::Cancelled("cancelled; what was downloaded is kept and goes on when you ask again".to_owned())
+            }
+            Err(failure) => Ending::Failed(failure),
+        };
+        self.board.end(id, ending);
+    }
 }
 
 /// One job at work.
@@ -140,29 +225,14 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn end(&self, name: &str, outcome: Option<Result<String, Failure>>) {
-        let Some(outcome) = outcome else { return };
-        match &outcome {
-            Ok(summary) => tracing::info!(model = name, summary, "installed or verified"),
-            Err(failure) => tracing::warn!(model = name, %failure, "not installed or verified"),
-        }
-        self.board.end(
-            self.id,
-            match outcome {
-                Ok(summary) => Ending::Done(summary),
-                Err(failure) if failure.code == FailureCode::Cancelled => Ending::Cancelled(
-                    "cancelled; what was downloaded is kept and goes on when you ask again".to_owned(),
-                ),
-                Err(failure) => Ending::Failed(failure),
-            },
-        );
-    }
-
-    async fn install(&mut self, install: &Install) -> Result<String, Failure> {
+    async fn install(&mut self, install: &Install) -> Result<Came, Failure> {
         let scratch = self.workshop.scratch.join(self.id.to_string());
         let fetched = match &install.files {
             Files::Here(_) => None,
-            Files::Hub(client, download) => Some(self.fetch(client, download).await?),
+            Files::Hub(client, download) => match self.fetch(client, download).await? {
+                Some(folder) => Some(folder),
+                None => return Ok(Came::Held),
+            },
         };
         // From here on a model is opened, which takes memory.
         self.board.set_load(self.id, Load::Heavy);
@@ -221,7 +291,7 @@ impl Bench<'_> {
         let own_download =
             matches!(&install.files, Files::Hub(_, download) if matches!(download.target, Target::Folder(_)));
         let written = card.clone();
-        blocking(move || {
+        let place = blocking(move || {
             write_origin(&folder, &origin)?;
             write_card(&folder, &written)?;
             let place = if written.passed { staging.install()? } else { staging.set_aside()? };
@@ -232,7 +302,13 @@ impl Bench<'_> {
             Ok::<PathBuf, Failure>(place)
         })
         .await??;
-        if card.passed { Ok(summary(&card, placed)) } else { Err(set_aside(&install.name, &card)) }
+        if !card.passed {
+            return Err(set_aside(&install.name, &card));
+        }
+        // As the list of models has it.
+        let target = embedbar_store::model_in(&place).unwrap_or(place).display().to_string();
+        self.board.edit(self.id, |entry| entry.job.target = Some(target));
+        Ok(Came::Installed(summary(&card, placed)))
     }
 
     async fn verify(&mut self, verify: &Verify) -> Result<String, Failure> {
@@ -267,15 +343,21 @@ impl Bench<'_> {
         if card.passed { Ok(tested(&card)) } else { Err(set_aside(&verify.model.id, &card)) }
     }
 
-    /// Brings the files of a download to where they are kept.
-    async fn fetch(&mut self, client: &HubClient, download: &Download) -> Result<PathBuf, Failure> {
+    /// Brings the files of a download to where they are kept; nowhere where a person holds it, and what was fetched stays.
+    async fn fetch(&mut self, client: &HubClient, download: &Download) -> Result<Option<PathBuf>, Failure> {
         let transfer = self.workshop.hub.begin(self.id);
         let mut progress = transfer.progress();
         let repository = download.snapshot.repository.to_string();
         let work = client.download(&download.snapshot, &download.target, &transfer);
         tokio::pin!(work);
+        let mut held = false;
         let outcome = loop {
             match *self.wishes.borrow_and_update() {
+                // The connections go to whoever is next.
+                Wish::Wait(Reason::Held) => {
+                    held = true;
+                    transfer.cancel();
+                }
                 Wish::Go => transfer.resume(),
                 Wish::Wait(_) => transfer.pause(),
                 Wish::Stop => transfer.cancel(),
@@ -293,7 +375,10 @@ impl Bench<'_> {
             }
         };
         self.workshop.hub.end(self.id);
-        outcome.map_err(told)
+        match outcome.map_err(told) {
+            Err(failure) if held && failure.code == FailureCode::Cancelled => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 
     async fn child(&mut self, order: Order) -> Result<Done, Failure> {

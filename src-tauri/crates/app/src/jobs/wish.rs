@@ -28,9 +28,20 @@ pub(crate) enum Load {
     Heavy,
 }
 
+/// What holds for all jobs at once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Everywhere {
+    /// The person has paused bulk work.
+    pub(crate) paused: bool,
+    /// [`Squeeze`] says so.
+    pub(crate) memory_is_short: bool,
+}
+
 /// Why a job waits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reason {
+    /// The person has paused this job alone: it makes room for the next one.
+    Held,
     /// The person has paused bulk work.
     Person,
     /// Memory is short.
@@ -38,11 +49,11 @@ pub(crate) enum Reason {
 }
 
 impl Wish {
-    /// What a job is to do that nobody has cancelled.
-    pub(crate) fn of(load: Load, paused: bool, memory_is_short: bool) -> Self {
+    /// What a job is to do that nobody has cancelled and nobody holds.
+    pub(crate) fn of(load: Load, everywhere: Everywhere) -> Self {
         match load {
-            _ if paused => Self::Wait(Reason::Person),
-            Load::Heavy if memory_is_short => Self::Wait(Reason::Memory),
+            _ if everywhere.paused => Self::Wait(Reason::Person),
+            Load::Heavy if everywhere.memory_is_short => Self::Wait(Reason::Memory),
             Load::Heavy | Load::Light => Self::Go,
         }
     }
@@ -89,7 +100,9 @@ mod tests {
 
     #[test]
     fn the_person_pauses_all_bulk_work_and_memory_only_what_takes_some() {
-        let all = |paused, short| [Load::Light, Load::Heavy].map(|load| Wish::of(load, paused, short));
+        let all = |paused, memory_is_short| {
+            [Load::Light, Load::Heavy].map(|load| Wish::of(load, Everywhere { paused, memory_is_short }))
+        };
         assert_eq!(all(false, false), [Wish::Go, Wish::Go]);
         assert_eq!(all(false, true), [Wish::Go, Wish::Wait(Reason::Memory)]);
         assert_eq!(all(true, true), [Wish::Wait(Reason::Person); 2]);

@@ -253,7 +253,11 @@ licence: string | null,
 /**
  * The model of the catalogue that it is.
  */
-known: string | null, };
+known: string | null, 
+/**
+ * What a person should know, a sentence each.
+ */
+notes: Array<string>, };
 
 /**
  * Texts to embed.

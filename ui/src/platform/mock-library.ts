@@ -169,6 +169,7 @@ export const HUB_OFFER: InstallOffer = {
     folder: '/Users/ada/.cache/huggingface/hub/models--Qwen--Qwen3-Embedding-4B',
     licence: 'Apache-2.0',
     known: 'Qwen3-Embedding-4B',
+    notes: ['`tokenizer.json` is another file than the one that the catalogue knows'],
   },
   ladder: [
     { precision: 'int8', bytes: 4_280_000_000, installed: false },

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use embedbar_catalog::{Catalogue, Entry};
+use embedbar_catalog::{Catalogue, Entry, PinnedFile};
 use embedbar_contract::{
     ConvertPrecision, DownloadOffer, Failure, FailureCode, InstallOffer, LadderOffer, ModelKind, Precision,
 };
@@ -12,6 +12,7 @@ use embedbar_hub::choice::{Choice, Kind, candidates, choose};
 use embedbar_hub::{HubClient, Quote, Reference, Snapshot, Target};
 use embedbar_settings::Written;
 use embedbar_store::{Library, is_model_id};
+use url::Url;
 
 use crate::hub::{Hub, settings, told};
 
@@ -28,10 +29,13 @@ impl Source {
     /// Reads what a person gave; `written` says where the hub is.
     pub(crate) fn of(text: &str, written: &Written) -> Result<Self, Failure> {
         let text = text.trim();
-        let text = text.strip_prefix("file://").unwrap_or(text);
         if text.is_empty() {
             return Err(Failure::new(FailureCode::InvalidRequest, "nothing is named")
                 .hint("Give a path, a link to the hub, or a repository such as `Qwen/Qwen3-Embedding-0.6B`."));
+        }
+        let scheme = text.split_at_checked("file:".len()).map(|(scheme, _)| scheme);
+        if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:")) {
+            return Ok(Self::Path(crate::commands::existing(&path_of(text)?)?));
         }
         if text.starts_with('/') {
             return Ok(Self::Path(crate::commands::existing(text)?));
@@ -43,6 +47,15 @@ impl Source {
         let endpoint = settings(written)?.endpoint;
         Ok(Self::Hub(Reference::parse(&reference, &endpoint).map_err(told)?))
     }
+}
+
+/// The path in a `file://` link of this machine, its escapes undone.
+fn path_of(link: &str) -> Result<String, Failure> {
+    let path = Url::parse(link).ok().and_then(|link| link.to_file_path().ok());
+    path.and_then(|path| path.into_os_string().into_string().ok()).ok_or_else(|| {
+        Failure::new(FailureCode::InvalidRequest, format!("`{link}` is no link to a file of this machine"))
+            .hint("Give the path itself, beginning with `/`.")
+    })
 }
 
 /// The files of the hub that make one model, and what fetching them costs.
@@ -71,13 +84,19 @@ impl Download {
         let offline = client.settings().offline;
         let named = commit.unwrap_or_else(|| reference.revision());
         // Offline, the cache knows no licences.
-        let licence = if offline { None } else { client.describe(repository, named).await.map_err(told)?.licence };
-        let snapshot = client.snapshot(repository, named, &candidates()).await.map_err(told)?;
+        let (snapshot, licence) = if offline {
+            (client.snapshot(repository, named, &candidates()).await, None)
+        } else {
+            let described = client.describe(repository, named).await.map_err(told)?;
+            (client.listing(repository, named, described.commit, &candidates()).await, described.licence)
+        };
+        let snapshot = snapshot.map_err(told)?;
         let choice = choose(&snapshot.files, reference.wish.as_deref()).map_err(|error| {
             Failure::new(FailureCode::ModelUnsupported, format!("`{repository}`: {error}"))
                 .hint("Name a file behind the repository, such as `owner/name:Q8_0`, or look for a copy in safetensors or GGUF.")
         })?;
         let snapshot = snapshot.only(&choice.files);
+        hub.first_use().check(&snapshot)?;
         let target = hub.target(client, written, repository, &snapshot.commit);
         let quote = client.quote(&snapshot, &target).map_err(told)?;
         let raw = match choice.kind {
@@ -100,6 +119,7 @@ impl Download {
             folder: self.target.folder().display().to_string(),
             licence: self.licence.clone().or_else(|| self.known.map(|entry| entry.licence.clone())),
             known: self.known.map(|entry| entry.id.clone()),
+            notes: self.known.map_or_else(Vec::new, |entry| unlike_pinned(entry, &self.snapshot)),
         }
     }
 
@@ -111,6 +131,23 @@ impl Download {
             Kind::Package => ModelKind::CoreMlPackage,
         }
     }
+}
+
+/// Files whose content the catalogue knows for certain, and which are something else here, a sentence each. Authors may have
+/// published anew; a person should know.
+fn unlike_pinned(entry: &Entry, snapshot: &Snapshot) -> Vec<String> {
+    let unlike = |file: &&embedbar_hub::Entry| {
+        let same_path = |pinned: &&PinnedFile| pinned.path == file.path.as_str();
+        let pinned = entry.files.iter().filter(|_| entry.repo == snapshot.repository.as_str()).find(same_path);
+        // What git itself keeps has a digest of another kind, and a size.
+        pinned.is_some_and(|pinned| {
+            let digest = file.digest.to_string();
+            pinned.bytes != file.size || digest.len() == pinned.sha256.len() && digest != pinned.sha256
+        })
+    };
+    let note =
+        |file: &embedbar_hub::Entry| format!("`{}` is another file than the one that the catalogue knows", file.path);
+    snapshot.files.iter().filter(unlike).map(note).collect()
 }
 
 /// The parts of an offer that the library knows.
@@ -224,6 +261,41 @@ mod tests {
             let (name, entry) = catalogue_name(raw, stored);
             assert_eq!((name.as_str(), entry.is_some()), (expected, known), "{raw}");
         }
+    }
+
+    #[test]
+    fn a_link_to_a_file_is_its_path() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().canonicalize().expect("it is there").join("a b%20.gguf");
+        std::fs::write(&file, "").expect("it can be written");
+        let plain = format!("file://{}", file.display());
+        let link = plain.replace('%', "%25").replace(' ', "%20");
+        for text in [&link, &link.replace("file://", "FILE://localhost"), file.to_str().expect("UTF-8")] {
+            assert_eq!(Source::of(text, &Written::default()), Ok(Source::Path(file.clone())), "{text}");
+        }
+        for text in [&*plain, "file://server/share/x.gguf", "file:///nothing/there"] {
+            assert!(Source::of(text, &Written::default()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_that_the_catalogue_knows_otherwise_are_told() {
+        let entry = Catalogue::builtin().find("all-MiniLM-L6-v2").expect("it is in the catalogue");
+        let repository = entry.repo.parse().expect("an id");
+        let notes = |sha256: &str, config: u64| {
+            let git = "0a".repeat(20);
+            let listed = format!(
+                r#"{{"format_version":1,"files":{{"config.json":{{"size":{config},"blob_id":"{git}"}},
+                    "model.safetensors":{{"size":134,"blob_id":"{git}","lfs_sha256":"{sha256}","lfs_size":90868376}}}}}}"#
+            );
+            let listed = embedbar_hub::parsers::listing(listed.as_bytes(), &repository, &"1".repeat(40));
+            unlike_pinned(entry, &listed.expect("a listing").expect("a good one"))
+        };
+        let pinned = &entry.files.iter().find(|file| file.path == "model.safetensors").expect("it is pinned").sha256;
+        assert_eq!(notes(pinned, 612), Vec::<String>::new());
+        let (weights, config) = (notes(&"ab".repeat(32), 612), notes(pinned, 613));
+        assert!(weights.len() == 1 && weights[0].contains("`model.safetensors`"), "{weights:?}");
+        assert!(config.len() == 1 && config[0].contains("`config.json`"), "{config:?}");
     }
 
     #[test]

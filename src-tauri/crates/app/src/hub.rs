@@ -16,6 +16,8 @@ use embedbar_secrets::{Secret, Secrets, SecretsError};
 use embedbar_settings::Written;
 use embedbar_store::Home;
 
+use crate::first_use::FirstUse;
+
 /// What the kept token is called.
 const TOKEN: &str = "hub-token";
 
@@ -29,6 +31,7 @@ const LEFT: Duration = Duration::from_hours(7 * 24);
 pub(crate) struct Hub {
     secrets: Secrets,
     downloads: PathBuf,
+    first_use: FirstUse,
     running: Mutex<Running>,
 }
 
@@ -41,7 +44,17 @@ struct Running {
 impl Hub {
     /// Nothing is asked of the hub, and no place for secrets is opened yet.
     pub(crate) fn new(home: &Home) -> Self {
-        Self { secrets: Secrets::open(home.root()), downloads: home.downloads(), running: Mutex::default() }
+        Self {
+            secrets: Secrets::open(home.root()),
+            downloads: home.downloads(),
+            first_use: FirstUse::open(home.first_use()),
+            running: Mutex::default(),
+        }
+    }
+
+    /// What was fetched before.
+    pub(crate) fn first_use(&self) -> &FirstUse {
+        &self.first_use
     }
 
     /// A client by what is written now. It may ask the system for the kept token, which blocks.

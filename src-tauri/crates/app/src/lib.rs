@@ -24,6 +24,7 @@ mod compiled;
 mod conversion;
 mod embedder;
 mod errand;
+mod first_use;
 mod following;
 mod governing;
 mod hub;

@@ -157,6 +157,7 @@ pub(crate) fn offered(offer: &InstallOffer) -> Vec<String> {
         lines.push(format!("size         {all} in {} files, {fetch} of it to be fetched", download.files));
         lines.push(format!("into         {}", download.folder));
         lines.extend(download.licence.iter().map(|licence| format!("licence      {licence}")));
+        lines.extend(download.notes.iter().map(|note| format!("note         {note}")));
     }
     lines.push(format!(
         "installed as {}{}",

@@ -101,6 +101,9 @@ pub struct DownloadOffer {
     pub licence: Option<String>,
     /// The model of the catalogue that it is.
     pub known: Option<String>,
+    /// What a person should know, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A precision that can be made of a model.

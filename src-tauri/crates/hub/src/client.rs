@@ -242,6 +242,19 @@ impl HubClient {
             }
             pinned.sha
         };
+        self.listing(repository, revision, commit, chosen).await
+    }
+
+    /// Lists the chosen files of a revision whose commit is known, from [`describe`](Self::describe) for instance.
+    pub async fn listing(
+        &self,
+        repository: &RepositoryId,
+        revision: &str,
+        commit: String,
+        chosen: &Chosen,
+    ) -> Result<Snapshot, HubError> {
+        check_revision(revision)?;
+        let asked = Asked { repository, revision, path: None };
         let mut next = Some(self.address(&["api/models", repository.as_str(), "tree"], &[&commit], ""));
         if let Some(url) = &mut next {
             url.set_query(Some("recursive=true"));

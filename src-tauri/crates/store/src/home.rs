@@ -111,6 +111,11 @@ impl Home {
         self.root.join("installing.json")
     }
 
+    /// What the files of the hub's commits were when they were fetched first.
+    pub fn first_use(&self) -> PathBuf {
+        self.root.join("first-use.json")
+    }
+
     /// Matrices of models in the form that is computed with; they can be made again from the models.
     pub fn packed(&self) -> PathBuf {
         self.root.join("packed")

@@ -224,6 +224,7 @@ describe('an offer', () => {
     for (const part of ['Qwen/Qwen3-Embedding-4B', '5cf2132abc99…', '7.5 GB of 8.1 GB in 9 files', '~/.cache/hugg', 'Apache-2.0', '61.3 GB']) expect(rows).toContain(part);
     expect(screen.queryByTestId('offer-in-place')).toBeNull();
     expect(at('offer-install')).toBe('Download 7.5 GB');
+    expect(at('offer')).toContain('tokenizer.json is another file than the one that the catalogue knows.');
     expect(asked(platform, 'install')).toEqual([]);
     await fireEvent.click(screen.getByTestId('offer-ladder-int8'));
     await press('offer-install');

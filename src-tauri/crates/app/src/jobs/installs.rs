@@ -377,7 +377,12 @@ impl Bench<'_> {
         self.workshop.hub.end(self.id);
         match outcome.map_err(told) {
             Err(failure) if held && failure.code == FailureCode::Cancelled => Ok(None),
-            outcome => outcome.map(Some),
+            Err(failure) => Err(failure),
+            Ok(folder) => {
+                let (hub, snapshot) = (self.workshop.hub.clone(), download.snapshot.clone());
+                blocking(move || hub.first_use().record(&snapshot)).await?;
+                Ok(Some(folder))
+            }
         }
     }
 

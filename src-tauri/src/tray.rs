@@ -23,6 +23,10 @@ use crate::backend::{Backend, Running};
 use crate::shell;
 use crate::windows::{self, View};
 
+#[cfg(any(target_os = "macos", test))]
+mod dragged;
+#[cfg(target_os = "macos")]
+mod drop;
 mod face;
 
 use face::{Face, Symbol, format_memory, short_path, shorten};
@@ -102,6 +106,8 @@ impl Tray {
             .on_menu_event(|app, event| on_menu_event(app, &event))
             .on_tray_icon_event(|icon, event| on_icon_event(icon, &event))
             .build(app)?;
+        #[cfg(target_os = "macos")]
+        drop::accept(app, &icon)?;
         let (state, acted) = (Mutex::default(), Notify::new());
         Ok(Self { icon, menu, status, notice, models, envs, pause, state, acted })
     }

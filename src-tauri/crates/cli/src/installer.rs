@@ -154,7 +154,7 @@ fn compare(folder: &Path, files: &[OriginFile], watch: Watch) -> Result<Option<S
                 return Err(cancelled());
             }
         }
-        let digest = hasher.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let digest = hex::encode(hasher.finalize());
         if digest != *sha256 {
             return Ok(Some(format!("`{path}` is not what it was: its sha256 is {digest}")));
         }

@@ -5,7 +5,6 @@
 //! when all is well; what a failure leaves in it is his to remove.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -210,11 +209,7 @@ impl Work<'_> {
         }
         check_length(&file.from, file.bytes, read)?;
         self.done += read;
-        let mut digits = String::new();
-        for byte in hasher.finalize() {
-            let _ = write!(digits, "{byte:02x}");
-        }
-        Ok(digits)
+        Ok(hex::encode(hasher.finalize()))
     }
 }
 

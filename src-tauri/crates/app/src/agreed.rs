@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use embedbar_contract::InstallRequest;
-use embedbar_settings::{read_store, write_store};
 use serde::{Deserialize, Serialize};
 
 const VERSION: u64 = 1;
@@ -27,7 +26,7 @@ struct Requests {
 impl Agreed {
     /// Reads the list. One that cannot be read is empty: whoever wants something asks again.
     pub(crate) fn open(file: PathBuf) -> Self {
-        let requests = read_store(&file, VERSION).unwrap_or_else(|error| {
+        let requests = embedbar_records::read(&file, VERSION).unwrap_or_else(|error| {
             tracing::warn!(%error, "what was being installed cannot be read");
             None
         });
@@ -59,7 +58,7 @@ impl Agreed {
     }
 
     fn save(&self, requests: &Requests) {
-        if let Err(error) = write_store(&self.file, VERSION, requests) {
+        if let Err(error) = embedbar_records::write(&self.file, VERSION, requests) {
             tracing::warn!(%error, "what is being installed cannot be written down; a restart will not go on with it");
         }
     }

@@ -4,7 +4,6 @@
 //! them in the same place. Nothing here is part of the app.
 
 use std::env;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -37,11 +36,7 @@ pub fn sha256(path: &Path) -> Result<String> {
             read => digest.update(&block[..read]),
         }
     }
-    let mut text = String::with_capacity(64);
-    for byte in digest.finalize() {
-        write!(text, "{byte:02x}")?;
-    }
-    Ok(text)
+    Ok(hex::encode(digest.finalize()))
 }
 
 /// The folder with the F32 checkpoint of all-MiniLM-L6-v2, downloaded the first time and checked once per test program.

@@ -1,6 +1,5 @@
 //! Walks over the checkout's own files and hashes them. Knows nothing of git: a tarball of the sources works too.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,32 +40,18 @@ pub(crate) fn digest(root: &Path, files: &[PathBuf]) -> Result<String> {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(&bytes);
     }
-    Ok(hex(&hasher.finalize()))
+    Ok(hex::encode(hasher.finalize()))
 }
 
 /// The sha256 of one file, in hexadecimal.
 pub(crate) fn sha256(file: &Path) -> Result<String> {
     let bytes = fs::read(file).with_context(|| format!("could not read `{}`", file.display()))?;
-    Ok(hex(&Sha256::digest(bytes)))
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    Ok(hex::encode(Sha256::digest(bytes)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal_keeps_leading_zeros() {
-        assert_eq!(hex(&[0, 1, 0xab]), "0001ab");
-    }
 
     #[test]
     fn sources_leave_results_out() {

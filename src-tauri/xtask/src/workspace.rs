@@ -11,8 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::files;
-
 /// The shell as it is tested: with its UI inside, and with the port through which the tests drive its windows.
 /// One set for clippy, build and test, so that no dependency is compiled twice. Never used for a release.
 pub(crate) const TEST_FEATURES: &str = "embedbar-desktop/custom-protocol,embedbar-desktop/webdriver";
@@ -88,7 +86,7 @@ impl Workspace {
     /// Logs and intermediate files of xtask; may be deleted at any time. One for each checkout that shares the target
     /// folder, so that their runs do not read each other's logs.
     pub(crate) fn scratch(&self) -> PathBuf {
-        let checkout = files::hex(&Sha256::digest(self.root.as_os_str().as_encoded_bytes()));
+        let checkout = hex::encode(Sha256::digest(self.root.as_os_str().as_encoded_bytes()));
         self.target.join("xtask").join(&checkout[..12])
     }
 

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use embedbar_contract::{DownloadLimit, InstallRequest, JobHold};
-use embedbar_settings::{read_store, write_store};
 use serde::{Deserialize, Serialize};
 
 const VERSION: u64 = 1;
@@ -44,7 +43,7 @@ pub(crate) struct Agreement {
 impl Agreed {
     /// Reads the list. One that cannot be read is empty: whoever wants something asks again.
     pub(crate) fn open(file: PathBuf) -> Self {
-        let content = read_store(&file, VERSION).unwrap_or_else(|error| {
+        let content = embedbar_records::read(&file, VERSION).unwrap_or_else(|error| {
             tracing::warn!(%error, "what was being installed cannot be read");
             None
         });
@@ -109,7 +108,7 @@ impl Agreed {
     }
 
     fn save(&self, content: &Content) {
-        if let Err(error) = write_store(&self.file, VERSION, content) {
+        if let Err(error) = embedbar_records::write(&self.file, VERSION, content) {
             tracing::warn!(%error, "what is being installed cannot be written down; a restart will not go on with it");
         }
     }

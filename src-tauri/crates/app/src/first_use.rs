@@ -9,7 +9,6 @@ use std::sync::{Mutex, MutexGuard};
 
 use embedbar_contract::{Failure, FailureCode};
 use embedbar_hub::Snapshot;
-use embedbar_settings::{read_store, write_store};
 use serde::{Deserialize, Serialize};
 
 const VERSION: u64 = 1;
@@ -30,7 +29,7 @@ struct Seen {
 impl FirstUse {
     /// Reads what was written down.
     pub(crate) fn open(file: PathBuf) -> Self {
-        match read_store(&file, VERSION) {
+        match embedbar_records::read(&file, VERSION) {
             Ok(seen) => Self { file: Some(file), seen: Mutex::new(seen.unwrap_or_default()) },
             Err(error) => {
                 tracing::warn!(%error, "what was fetched before cannot be read; a changed commit will not be noticed");
@@ -71,7 +70,7 @@ impl FirstUse {
         if known.len() == before {
             return;
         }
-        if let Some(Err(error)) = self.file.as_ref().map(|file| write_store(file, VERSION, &*seen)) {
+        if let Some(Err(error)) = self.file.as_ref().map(|file| embedbar_records::write(file, VERSION, &*seen)) {
             tracing::warn!(%error, "what was fetched cannot be written down; a changed commit will not be noticed");
         }
     }

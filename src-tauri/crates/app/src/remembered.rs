@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use embedbar_contract::Precision;
 use embedbar_planner::{Backend, Candidate, History, Measured, Unit, UsualUse};
-use embedbar_settings::{read_store, write_store};
 use serde::{Deserialize, Serialize};
 
 /// The version of the file.
@@ -80,7 +79,7 @@ impl Remembered {
     }
 
     pub(crate) fn open(file: PathBuf) -> Self {
-        match read_store(&file, VERSION) {
+        match embedbar_records::read(&file, VERSION) {
             Ok(content) => Self { file: Some(file), content: content.unwrap_or_default() },
             Err(error) => {
                 tracing::warn!(%error, "what this machine has shown so far is not known");
@@ -166,7 +165,7 @@ impl Remembered {
 
     fn write(&self) {
         let Some(file) = &self.file else { return };
-        if let Err(error) = write_store(file, VERSION, &self.content) {
+        if let Err(error) = embedbar_records::write(file, VERSION, &self.content) {
             tracing::warn!(%error, "what this machine has shown could not be kept");
         }
     }

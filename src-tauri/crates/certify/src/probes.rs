@@ -4,8 +4,6 @@
 //! and a part of them in other languages. Written for this project. A change of the file changes every certificate after it:
 //! [`sha256`] says which set a certificate used.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 const TEXT: &str = include_str!("../probes.txt");
@@ -18,11 +16,7 @@ pub fn probes() -> Vec<String> {
 
 /// The sha256 of the set, comments included.
 pub(crate) fn sha256() -> String {
-    let digest = Sha256::digest(TEXT.as_bytes());
-    digest.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a text takes whatever is written. This is a bug.");
-        text
-    })
+    hex::encode(Sha256::digest(TEXT))
 }
 
 #[cfg(test)]

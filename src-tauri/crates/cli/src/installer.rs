@@ -4,8 +4,6 @@
 //! What is not here: what a folder may hold (`embedbar-intake`), whether a model is right (`embedbar-certify`), and the library.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -13,14 +11,11 @@ use embedbar_catalog::{Catalogue, Engine as Arithmetic, Footprint, Pooling as De
 use embedbar_certify::{Declared, Reference, trial};
 use embedbar_contract::{Card, CardCheck, Failure, FailureCode, Inspection, ModelKind, OriginFile, Placing};
 use embedbar_engine::{How, Pooling};
-use embedbar_intake::{Arrival, Kind, Watch as IntakeWatch, Way, place, recognise};
+use embedbar_intake::{Arrival, Kind, Watch as IntakeWatch, Way, compare, place, recognise};
 use embedbar_wire::errand::Progress;
 use embedbar_wire::installer::{Brought, Done, Manner, Order};
-use sha2::{Digest as _, Sha256};
 
 use crate::errand::{self, Watch};
-
-const BLOCK: usize = 1 << 20;
 
 pub(crate) fn run() -> anyhow::Result<()> {
     errand::run(|order: Order, watch| carry_out(order, watch))
@@ -55,7 +50,7 @@ fn carry_out(order: Order, watch: Watch) -> Result<Done, Failure> {
             Ok(Done::Brought(Box::new(Brought { inspection, placed, files, card })))
         }
         Order::Test { model, folder, id, files, packed } => {
-            let damage = compare(&folder, &files, watch)?;
+            let damage = compare(&folder, &files, &Told::new(watch))?;
             let known = Catalogue::builtin().installed(&id).map(|(entry, _)| entry.id.clone());
             let mut card = test(&id, &model, known.as_deref(), packed, watch)?;
             let detail = damage.clone().unwrap_or_else(|| format!("{} files are what they were", files.len()));
@@ -116,50 +111,6 @@ fn declared(known: Option<&str>) -> Declared {
 
 fn reference(reference: &embedbar_catalog::Reference) -> Reference {
     Reference { text: reference.text.clone(), begins: reference.begins.clone() }
-}
-
-/// Whether the files are what they were; a sentence about the first that is not.
-fn compare(folder: &Path, files: &[OriginFile], watch: Watch) -> Result<Option<String>, Failure> {
-    let total: u64 = files.iter().map(|file| file.bytes).sum();
-    let mut done = 0;
-    for OriginFile { path, bytes, sha256 } in files {
-        let whole = folder.join(path);
-        let found = match whole.metadata() {
-            Ok(found) => found.len(),
-            Err(error) => return Ok(Some(format!("`{path}` cannot be read: {error}"))),
-        };
-        if found != *bytes {
-            return Ok(Some(format!("`{path}` has {found} bytes; when it came it had {bytes}")));
-        }
-        let mut file = match File::open(&whole) {
-            Ok(file) => file,
-            Err(error) => return Ok(Some(format!("`{path}` cannot be read: {error}"))),
-        };
-        let (mut hasher, mut block) = (Sha256::new(), vec![0; BLOCK]);
-        loop {
-            let read = match file.read(&mut block) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) => return Ok(Some(format!("`{path}` cannot be read: {error}"))),
-            };
-            hasher.update(&block[..read]);
-            done += read as u64;
-            let progress = Progress {
-                phase: "comparing".to_owned(),
-                item: path.clone(),
-                bytes_done: done.min(total),
-                bytes_total: total,
-            };
-            if watch(progress).is_break() {
-                return Err(cancelled());
-            }
-        }
-        let digest = hasher.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-        if digest != *sha256 {
-            return Ok(Some(format!("`{path}` is not what it was: its sha256 is {digest}")));
-        }
-    }
-    Ok(None)
 }
 
 fn cancelled() -> Failure {
@@ -232,26 +183,5 @@ impl IntakeWatch for Told<'_, '_> {
 
     fn cancelled(&self) -> bool {
         self.stopped.get()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_changed_is_named() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("a"), "abc").expect("it can be written");
-        let origin = |sha256: &str, bytes| OriginFile { path: "a".into(), bytes, sha256: sha256.into() };
-        let compared = |file: OriginFile| compare(folder.path(), &[file], &mut |_| ControlFlow::Continue(()));
-        // The example of FIPS 180-4.
-        let right = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(compared(origin(right, 3)), Ok(None));
-        let said = |file| compared(file).expect("it is not cancelled").expect("it differs");
-        assert!(said(origin(&right.replace('b', "c"), 3)).contains("sha256"));
-        assert!(said(origin(right, 4)).contains("3 bytes"));
-        std::fs::remove_file(folder.path().join("a")).expect("it is there");
-        assert!(said(origin(right, 3)).contains("cannot be read"));
     }
 }

@@ -271,5 +271,5 @@ pub(crate) fn hard_row(count: usize) -> Vec<f32> {
 
 /// The sha256 of `bytes` as people write it.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex::encode(Sha256::digest(bytes))
 }

@@ -3,7 +3,6 @@
 //! Reading and hashing run in a thread of their own while the caller quantises and writes. Blocks wait in a queue of fixed
 //! length and their buffers come back to be used again, so memory is a handful of blocks whatever the checkpoint's size.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -76,7 +75,7 @@ impl Hashes {
         for (shard, sha256) in checkpoint.shards.iter().zip(&self.of_shards) {
             hash.update(format!("{sha256}  {}\n", shard.name));
         }
-        hexadecimal(hash)
+        hex::encode(hash.finalize())
     }
 }
 
@@ -189,7 +188,7 @@ impl Reader<'_> {
                     go_on = self.read_span(shard, &mut hash, &span)?;
                 }
             }
-            of_shards.push(hexadecimal(hash));
+            of_shards.push(hex::encode(hash.finalize()));
             if go_on.is_err() {
                 break;
             }
@@ -261,7 +260,7 @@ pub(crate) fn sha256_of(
     loop {
         let count = file.read_at(&mut buffer, offset).map_err(ConvertError::reading(path))?;
         if count == 0 {
-            return Ok(hexadecimal(hash));
+            return Ok(hex::encode(hash.finalize()));
         }
         hash.update(&buffer[..count]);
         cache::forget(file, offset, count as u64);
@@ -272,14 +271,7 @@ pub(crate) fn sha256_of(
 
 /// The sha256 of a text.
 pub(crate) fn sha256_of_text(text: &str) -> String {
-    hexadecimal(Sha256::new().chain_update(text))
-}
-
-pub(crate) fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a text takes whatever is written. This is a bug.");
-        text
-    })
+    hex::encode(Sha256::digest(text))
 }
 
 /// Reads a file that is small by its nature, refusing one above `limit` bytes.

@@ -32,9 +32,7 @@ impl Token {
     fn random() -> io::Result<Self> {
         let mut bytes = [0_u8; RANDOM_BYTES];
         getrandom::fill(&mut bytes).map_err(|error| io::Error::other(format!("no random numbers: {error}")))?;
-        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let digits = digits.map(|digit| char::from_digit(digit.into(), 16).expect("it is below 16. This is a bug."));
-        Ok(Self(digits.collect::<String>().into()))
+        Ok(Self(hex::encode(bytes).into()))
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -64,7 +64,7 @@ impl fmt::Display for Digest {
             Self::Sha256(bytes) => bytes,
             Self::Git(bytes) => bytes,
         };
-        bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(&hex::encode(bytes))
     }
 }
 

@@ -5,17 +5,14 @@
 //! when all is well; what a failure leaves in it is his to remove.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
+use crate::pass::{Pass, Source, check_length};
 use crate::{Arrival, ArrivedFile, IntakeError, Watch, files, gguf_header, names, safetensors_header, share};
-
-const BLOCK: usize = 1 << 20;
 
 /// How the files are to be put there.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -76,7 +73,7 @@ pub fn place(arrival: &Arrival, folder: &Path, manner: Manner, watch: &dyn Watch
         fs::create_dir(&path).map_err(IntakeError::writing(&path))?;
     }
     let total = arrival.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
-    let mut work = Work { folder, watch, done: 0, total, room_checked: false, block: vec![0; BLOCK] };
+    let mut work = Work { folder, pass: Pass::over(total, watch), room_checked: false };
     let mut placed = Placed { manner: Way::Linked, bytes: 0, files: Vec::new() };
     for file in &arrival.files {
         let (way, sha256) = match (manner, arrival.in_scratch) {
@@ -129,11 +126,8 @@ fn check_header(path: &Path) -> Result<(), IntakeError> {
 
 struct Work<'a> {
     folder: &'a Path,
-    watch: &'a dyn Watch,
-    done: u64,
-    total: u64,
+    pass: Pass<'a>,
     room_checked: bool,
-    block: Vec<u8>,
 }
 
 impl Work<'_> {
@@ -175,7 +169,7 @@ impl Work<'_> {
     /// Once, before the first file that takes room.
     fn check_room(&mut self) -> Result<(), IntakeError> {
         if !self.room_checked {
-            files::check_room(self.folder, self.total.saturating_sub(self.done))?;
+            files::check_room(self.folder, self.pass.left())?;
             self.room_checked = true;
         }
         Ok(())
@@ -186,38 +180,14 @@ impl Work<'_> {
         &mut self,
         file: &ArrivedFile,
         source: File,
-        mut to: Option<(&mut File, &Path)>,
+        to: Option<(&mut File, &Path)>,
     ) -> Result<String, IntakeError> {
-        let phase = if to.is_some() { "copying" } else { "reading" };
-        // One byte more than expected is enough to see that there are more.
-        let mut source = source.take(file.bytes.saturating_add(1));
-        let mut hasher = Sha256::new();
-        let mut read = 0;
-        loop {
-            self.watch.progress(phase, &file.to, self.done + read, self.total);
-            if self.watch.cancelled() {
-                return Err(IntakeError::Cancelled);
-            }
-            let count = source.read(&mut self.block).map_err(IntakeError::reading(&file.from))?;
-            if count == 0 {
-                break;
-            }
-            read += count as u64;
-            hasher.update(&self.block[..count]);
-            if let Some((own, target)) = &mut to {
-                own.write_all(&self.block[..count]).map_err(IntakeError::writing(target))?;
+        let source = Source { file: source, path: &file.from, item: &file.to, bytes: file.bytes };
+        match to {
+            None => self.pass.read(source, "reading", |_| Ok(())),
+            Some((own, target)) => {
+                self.pass.read(source, "copying", |block| own.write_all(block).map_err(IntakeError::writing(target)))
             }
         }
-        check_length(&file.from, file.bytes, read)?;
-        self.done += read;
-        let mut digits = String::new();
-        for byte in hasher.finalize() {
-            let _ = write!(digits, "{byte:02x}");
-        }
-        Ok(digits)
     }
-}
-
-fn check_length(path: &Path, expected: u64, found: u64) -> Result<(), IntakeError> {
-    if expected == found { Ok(()) } else { Err(IntakeError::Changed { path: path.to_path_buf(), expected, found }) }
 }

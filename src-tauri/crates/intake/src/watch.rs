@@ -2,8 +2,8 @@
 
 /// Follows work; asked at every block of a megabyte or so.
 pub trait Watch {
-    /// `done` of `total` bytes of the whole phase, at `item` now. The phases are `unpacking`, `copying` and `reading`, and
-    /// `checking`, which counts files.
+    /// `done` of `total` bytes of the whole phase, at `item` now. The phases are `unpacking`, `copying`, `reading` and `comparing`,
+    /// and `checking`, which counts files.
     fn progress(&self, phase: &str, item: &str, done: u64, total: u64);
 
     /// Whether the work should end now.

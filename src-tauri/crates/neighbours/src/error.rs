@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use embedbar_records::{RecordError, Refused};
+
 /// An error of this crate. A program that is not there is none: it has nothing to offer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +57,16 @@ pub enum NeighboursError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl From<RecordError> for NeighboursError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Refused(Refused { action, path, source }) => Self::JournalIo { action, path, source },
+            RecordError::Newer { path, found, known } => Self::JournalNewer { path, found, known },
+            RecordError::Damaged { path, reason } => Self::JournalDamaged { path, reason },
+        }
+    }
 }
 
 impl NeighboursError {

@@ -5,21 +5,18 @@
 //! Each write replaces the file in one step and is flushed to the disk with its folder. What is not here: stopping and starting
 //! ([`Stops`](crate::Stops)).
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use embedbar_records::RecordError;
 use serde::{Deserialize, Serialize};
 
 use crate::NeighboursError;
 
 /// The version that this program reads and writes.
 const VERSION: u64 = 1;
-
-/// No list that this program writes is larger.
-const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A container that is to be started again.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -70,14 +67,8 @@ pub(crate) struct Journal {
     path: PathBuf,
 }
 
-#[derive(Deserialize)]
-struct Version {
-    version: u64,
-}
-
 #[derive(Deserialize, Serialize)]
 struct Stored {
-    version: u64,
     containers: Vec<Pending>,
 }
 
@@ -88,61 +79,35 @@ impl Journal {
 
     /// What is to be started again. A file that is not there is an empty list.
     pub(crate) fn read(&self) -> Result<Vec<Pending>, NeighboursError> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(NeighboursError::journal("read", &self.path)(error)),
-        };
-        let mut bytes = Vec::new();
-        (&mut file)
-            .take(MOST_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(NeighboursError::journal("read", &self.path))?;
-        let damaged = |reason: String| NeighboursError::JournalDamaged { path: self.path.clone(), reason };
-        if bytes.len() as u64 > MOST_BYTES {
-            return Err(damaged(format!("more than {MOST_BYTES} bytes")));
-        }
-        let version: Version = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if version.version > VERSION {
-            let (found, known) = (version.version, VERSION);
-            return Err(NeighboursError::JournalNewer { path: self.path.clone(), found, known });
-        }
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let stored: Option<Stored> = embedbar_records::read(&self.path, VERSION)?;
+        let containers = stored.map(|stored| stored.containers).unwrap_or_default();
         // Ids become part of a request's path.
-        match stored.containers.iter().find(|pending| !is_id(&pending.id)) {
-            Some(pending) => Err(damaged(format!("`{}` is no id of a container", crate::text::shown(&pending.id)))),
-            None => Ok(stored.containers),
+        match containers.iter().find(|pending| !is_id(&pending.id)) {
+            Some(pending) => {
+                let reason = format!("`{}` is no id of a container", crate::text::shown(&pending.id));
+                Err(RecordError::damaged(&self.path, reason).into())
+            }
+            None => Ok(containers),
         }
     }
 
     /// Replaces the list; an empty one is no file. When this returns, the disk has it.
     pub(crate) fn write(&self, containers: &[Pending]) -> Result<(), NeighboursError> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if containers.is_empty() {
             match fs::remove_file(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 removed => removed.map_err(NeighboursError::journal("remove", &self.path))?,
             }
         } else {
-            let stored = Stored { version: VERSION, containers: containers.to_vec() };
-            let bytes = serde_json::to_vec_pretty(&stored).expect("these values are JSON. This is a bug.");
-            fs::create_dir_all(folder).map_err(NeighboursError::journal("make the folder of", &self.path))?;
-            // One name, so that a kill leaves one such file at most; readable by us alone from its first moment on.
-            let new = self.path.with_added_extension("new");
-            File::options()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .mode(0o600)
-                .open(&new)
-                .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-                .map_err(NeighboursError::journal("write", &new))?;
-            fs::rename(&new, &self.path).map_err(NeighboursError::journal("write", &self.path))?;
+            if let Some(folder) = self.path.parent() {
+                fs::create_dir_all(folder).map_err(NeighboursError::journal("make the folder of", &self.path))?;
+            }
+            let stored = Stored { containers: containers.to_vec() };
+            embedbar_records::write(&self.path, VERSION, &stored).map_err(RecordError::from)?;
         }
         // The name is in the folder: without this a power cut could bring the old list back.
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(NeighboursError::journal("flush the folder of", &self.path))
+        embedbar_records::flush_folder(&self.path).map_err(RecordError::from)?;
+        Ok(())
     }
 }
 

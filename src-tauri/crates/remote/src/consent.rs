@@ -5,11 +5,10 @@
 //! refusal to send; whoever owns the home asks and looks here before it starts a worker for an endpoint.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use embedbar_records::RecordError;
 use serde::{Deserialize, Serialize};
 
 use crate::Endpoint;
@@ -73,37 +72,14 @@ pub struct Given {
 
 /// Why what was answered cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConsentError {
-    /// The store could not be read or written.
-    #[error("cannot {action} `{}`", .path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The store.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// A newer Embedbar has written it.
-    #[error("`{}` was written by a newer Embedbar (version {found}; this one knows {known})", .path.display())]
-    Newer {
-        /// The store.
-        path: PathBuf,
-        /// Its version.
-        found: u64,
-        /// The newest one that this program knows.
-        known: u64,
-    },
-    /// It cannot be understood, so nothing in it counts as agreed to.
-    #[error("`{}` is damaged: {reason}", .path.display())]
-    Damaged {
-        /// The store.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+#[error(transparent)]
+pub struct ConsentError(#[from] RecordError);
+
+impl ConsentError {
+    /// What is wrong with the record.
+    pub fn record(&self) -> &RecordError {
+        &self.0
+    }
 }
 
 /// The answers that a home remembers. Only its owner opens them, so there is one writer.
@@ -113,9 +89,8 @@ pub struct Consents {
     kept: Kept,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Kept {
-    version: u64,
     /// By host, then by model.
     hosts: BTreeMap<String, BTreeMap<String, Entry>>,
 }
@@ -139,11 +114,7 @@ impl Consents {
     /// Opens the store, which need not be there yet: then nobody was asked.
     pub fn open(store: impl Into<PathBuf>) -> Result<Self, ConsentError> {
         let store = store.into();
-        let kept = match fs::read(&store) {
-            Ok(bytes) => read(&store, &bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept { version: VERSION, hosts: BTreeMap::new() },
-            Err(source) => return Err(ConsentError::Io { action: "read", path: store, source }),
-        };
+        let kept = embedbar_records::read(&store, VERSION)?.unwrap_or_default();
         Ok(Self { store, kept })
     }
 
@@ -211,11 +182,7 @@ impl Consents {
 
     /// Only what is on the disk holds.
     fn keep(&mut self, kept: Kept) -> Result<(), ConsentError> {
-        write(&self.store, &kept).map_err(|source| ConsentError::Io {
-            action: "write",
-            path: self.store.clone(),
-            source,
-        })?;
+        embedbar_records::write(&self.store, VERSION, &kept).map_err(RecordError::from)?;
         self.kept = kept;
         Ok(())
     }
@@ -233,38 +200,9 @@ impl Entry {
     }
 }
 
-fn read(store: &Path, bytes: &[u8]) -> Result<Kept, ConsentError> {
-    #[derive(Deserialize)]
-    struct OnlyVersion {
-        version: u64,
-    }
-    let damaged = |error: serde_json::Error| ConsentError::Damaged { path: store.into(), reason: error.to_string() };
-    // First the version alone: what follows it may have another form.
-    let OnlyVersion { version: found } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if found > VERSION {
-        return Err(ConsentError::Newer { path: store.into(), found, known: VERSION });
-    }
-    serde_json::from_slice(bytes).map_err(damaged)
-}
-
-/// Puts the whole store into the place of the old one: whoever reads, and whatever kills this process, finds one or the
-/// other. A temporary file has mode 0600 from the start and keeps it.
-fn write(store: &Path, kept: &Kept) -> io::Result<()> {
-    let folder = store.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer_pretty(&mut temporary, kept)?;
-    temporary.write_all(b"\n")?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(store)?;
-    // The rename must survive a power cut too; where a filesystem cannot flush a folder, the file is whole either way.
-    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
-        tracing::debug!(folder = %folder.display(), %error, "the folder was not flushed");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -362,7 +300,7 @@ mod tests {
         let newer = r#"{"version": 2, "hosts": "in another form"}"#;
         fs::write(&store, newer).expect("it can be written");
         let error = Consents::open(&store).expect_err("it is newer");
-        assert!(matches!(error, ConsentError::Newer { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, ConsentError(RecordError::Newer { found: 2, known: 1, .. })), "{error}");
         assert_eq!(fs::read_to_string(&store).expect("it is there"), newer);
     }
 
@@ -377,7 +315,7 @@ mod tests {
         for content in broken.into_iter().chain(entries.iter().map(String::as_str)) {
             fs::write(&store, content).expect("it can be written");
             let error = Consents::open(&store).expect_err(content);
-            assert!(matches!(error, ConsentError::Damaged { .. }), "{error}");
+            assert!(matches!(error, ConsentError(RecordError::Damaged { .. })), "{error}");
             assert!(error.to_string().contains("consents.json` is damaged: "), "{error}");
         }
         fs::write(&store, entry(&format!(r#"{{"answer":"refused","at_seconds":{}}}"#, u64::MAX)))

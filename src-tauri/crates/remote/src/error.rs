@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use embedbar_contract::{Failure, FailureCode};
+use embedbar_records::RecordError;
 
 use crate::{AnswerFault, ConsentError, EndpointError, Said};
 
@@ -226,23 +227,12 @@ impl From<EndpointError> for Failure {
 
 impl From<ConsentError> for Failure {
     fn from(error: ConsentError) -> Self {
-        let (code, hint) = match &error {
-            ConsentError::Io { .. } => (
-                FailureCode::Io,
-                "Check that it is yours, that its folder can be written to and that the disk is not full.",
-            ),
-            ConsentError::Newer { .. } => {
-                (FailureCode::OwnerMismatch, "Start the newer Embedbar, or choose another folder with `--home DIR`.")
-            }
-            ConsentError::Damaged { .. } => {
-                (FailureCode::Io, "Delete it: nothing is lost but what you once answered, and you are asked again.")
-            }
+        let record = error.record();
+        let code = match record {
+            RecordError::Newer { .. } => FailureCode::OwnerMismatch,
+            _ => FailureCode::Io,
         };
-        let message = match &error {
-            ConsentError::Io { source, .. } => format!("{error}: {source}"),
-            _ => error.to_string(),
-        };
-        Self::new(code, message).hint(hint)
+        Self::new(code, record.sentence()).hint(record.hint("what you once answered"))
     }
 }
 

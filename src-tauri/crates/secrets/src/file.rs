@@ -3,11 +3,12 @@
 //! A file is written whole beside the old one and then takes its name. One that others could have read or changed is refused:
 //! what it holds is no secret any more. What is not here: encryption, whose key would lie beside it.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, DirBuilder, Metadata, OpenOptions};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use embedbar_records::{Draft, PRIVATE, Refused, flush_folder};
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
@@ -51,19 +52,10 @@ pub(crate) fn write(folder: &Path, name: &str, secret: &Secret) -> Result<(), Se
     }
     private(folder, &found, 0o022)?;
     let path = folder.join(name);
-    // Capital letters are in no name, so this is nobody's secret.
-    let fresh = folder.join(format!("{name}.NEW-{:08x}", getrandom::u32().unwrap_or_else(|_| std::process::id())));
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(secret.reveal().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&fresh);
-    }
-    written.map_err(failed("write", &path))
+    // Dots are in no name, so what is written beside it is nobody's secret.
+    let written = Draft::beside(&path, secret.reveal().as_bytes(), PRIVATE).and_then(Draft::replace);
+    let written = written.and_then(|()| flush_folder(&path));
+    written.map_err(|Refused { action, path, source }| SecretsError::File { action, path, source })
 }
 
 pub(crate) fn remove(folder: &Path, name: &str) -> Result<(), SecretsError> {

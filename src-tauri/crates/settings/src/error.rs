@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use embedbar_contract::{Failure, FailureCode};
+use embedbar_records::{RecordError, Refused, Unread};
 
 use crate::document::Breakage;
 use crate::file::MOST_BYTES;
@@ -71,24 +72,9 @@ pub enum SettingsError {
         /// Where it ends.
         span_end: usize,
     },
-    /// A newer Embedbar has written this store.
-    #[error("`{}` was written by a newer Embedbar (version {found}; this one knows {known})", .path.display())]
-    NewerStore {
-        /// The store.
-        path: PathBuf,
-        /// Its version.
-        found: u64,
-        /// The newest one that this program knows.
-        known: u64,
-    },
     /// What is remembered cannot be read.
-    #[error("`{}` is damaged: {reason}", .path.display())]
-    DamagedStore {
-        /// The store.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// A path that JSON cannot hold.
     #[error("`{}` cannot be remembered: its path is not UTF-8", .path.display())]
     PathNotUtf8 {
@@ -101,6 +87,22 @@ impl SettingsError {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+impl From<Refused> for SettingsError {
+    fn from(Refused { action, path, source }: Refused) -> Self {
+        Self::Io { action, path, source }
+    }
+}
+
+impl From<Unread> for SettingsError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Refused(refused) => refused.into(),
+            Unread::NotAFile { path } => Self::NotAFile { path },
+            Unread::TooLarge { path, bytes, .. } => Self::TooLarge { path, bytes },
+        }
     }
 }
 
@@ -128,13 +130,13 @@ impl From<SettingsError> for Failure {
             SettingsError::EditsDoNotFit { .. } => {
                 (FailureCode::Internal, "This is a bug in Embedbar; the file was not touched.")
             }
-            SettingsError::NewerStore { .. } => {
-                (FailureCode::OwnerMismatch, "Start the newer Embedbar, or choose another folder with `--home DIR`.")
+            SettingsError::Record(error) => {
+                let code = match error {
+                    RecordError::Newer { .. } => FailureCode::OwnerMismatch,
+                    _ => FailureCode::Io,
+                };
+                return Self::new(code, error.sentence()).hint(error.hint("what you once approved or chose"));
             }
-            SettingsError::DamagedStore { .. } => (
-                FailureCode::Io,
-                "Delete it: nothing is lost but what you once approved or chose, and you are asked again.",
-            ),
             SettingsError::PathNotUtf8 { .. } => (FailureCode::InvalidRequest, "Give its folder another name."),
         };
         let message = match &error {

@@ -1,20 +1,15 @@
-//! Reading a file whole, and replacing it whole.
+//! Reading an `.env` file whole, and replacing it whole.
 //!
-//! A replacement is written beside the file, flushed to the disk and renamed over it: whoever reads, and whatever kills this
-//! process, finds the old bytes or the new ones. Mode and links stay as they are. A write is refused where the content is no
-//! longer that which was read; between that last look and the rename there are some microseconds that no portable call closes.
+//! Mode and links stay as they are. A write is refused where the content is no longer that which was read; between that last
+//! look and the rename there are some microseconds that no portable call closes.
 //!
-//! What is not here: what the bytes mean.
+//! What is not here: what the bytes mean, and how a file is replaced in one step (`embedbar-records`).
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use embedbar_records::{Draft, read_whole};
 use sha2::{Digest as _, Sha256};
 
 use crate::SettingsError;
@@ -22,9 +17,6 @@ use crate::document::Document;
 
 /// More bytes than this are no settings.
 pub const MOST_BYTES: u64 = 256 * 1024;
-
-/// After this time a temporary file was left by a process that is gone.
-const LEFT_OVER: Duration = Duration::from_mins(1);
 
 /// What a file contains, in 32 bytes.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
@@ -59,9 +51,9 @@ impl EnvFile {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, SettingsError> {
         let path = std::path::absolute(&path).map_err(SettingsError::io("find", path.as_ref()))?;
         let target = path.canonicalize().map_err(SettingsError::io("read", &path))?;
-        let (bytes, mode) = read_limited(&target)?;
-        let hash = ContentHash::of(&bytes);
-        Ok(Self { path, target, document: Document::parse(bytes), hash, mode })
+        let whole = read_whole(&target, MOST_BYTES)?;
+        let hash = ContentHash::of(&whole.bytes);
+        Ok(Self { path, target, document: Document::parse(whole.bytes), hash, mode: whole.mode })
     }
 
     /// Reads a file, or the `.env` in a folder.
@@ -105,8 +97,8 @@ impl EnvFile {
     pub fn write(&self, bytes: &[u8], mode: Option<u32>) -> Result<Self, SettingsError> {
         let unchanged = || {
             let target = self.path.canonicalize().map_err(SettingsError::io("read", &self.path))?;
-            let (now, _) = read_limited(&target)?;
-            if target == self.target && ContentHash::of(&now) == self.hash {
+            let now = read_whole(&target, MOST_BYTES)?;
+            if target == self.target && ContentHash::of(&now.bytes) == self.hash {
                 Ok(())
             } else {
                 Err(SettingsError::Changed { path: self.path.clone() })
@@ -119,112 +111,9 @@ impl EnvFile {
             other => other,
         };
         unchanged().map_err(gone)?;
-        replace(&self.target, bytes, mode.unwrap_or(self.mode), || unchanged().map_err(gone))?;
+        let draft = Draft::beside(&self.target, bytes, mode.unwrap_or(self.mode))?;
+        unchanged().map_err(gone)?;
+        draft.replace()?;
         Self::read(&self.path)
     }
-}
-
-/// The bytes and the permission bits of a file that is a file and not too large.
-pub(crate) fn read_limited(path: &Path) -> Result<(Vec<u8>, u32), SettingsError> {
-    // A pipe would wait for a writer.
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(SettingsError::io("read", path))?;
-    let metadata = file.metadata().map_err(SettingsError::io("read", path))?;
-    if !metadata.is_file() {
-        return Err(SettingsError::NotAFile { path: path.to_owned() });
-    }
-    let mut bytes = Vec::new();
-    (&mut file).take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(SettingsError::io("read", path))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(SettingsError::TooLarge { path: path.to_owned(), bytes: metadata.len() });
-    }
-    Ok((bytes, metadata.permissions().mode() & 0o7777))
-}
-
-/// Puts bytes into the place of a file. `last_look` is asked right before; the file stays as it was where it refuses.
-fn replace(
-    path: &Path,
-    bytes: &[u8],
-    mode: u32,
-    last_look: impl FnOnce() -> Result<(), SettingsError>,
-) -> Result<(), SettingsError> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(SettingsError::NotAFile { path: path.to_owned() });
-    };
-    let prefix = format!(".{}.embedbar-", name.to_string_lossy());
-    sweep(folder, &prefix);
-    // Secret until it is complete: it has the mode of a private file until it gets its own.
-    let mut temporary = tempfile::Builder::new()
-        .prefix(&prefix)
-        .suffix(".tmp")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(folder)
-        .map_err(SettingsError::io("write in", folder))?;
-    let file = temporary.as_file_mut();
-    file.write_all(bytes)
-        .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
-        .and_then(|()| file.sync_all())
-        .map_err(SettingsError::io("write beside", path))?;
-    last_look()?;
-    temporary.persist(path).map_err(|error| SettingsError::io("replace", path)(error.error))?;
-    // The rename itself must survive a power cut; some filesystems cannot flush a folder, and the file is whole either way.
-    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
-        tracing::debug!(folder = %folder.display(), %error, "the folder was not flushed");
-    }
-    Ok(())
-}
-
-/// Removes what killed processes have left; what cannot be removed stays.
-fn sweep(folder: &Path, prefix: &str) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let ours = name.to_string_lossy().starts_with(prefix) && name.to_string_lossy().ends_with(".tmp");
-        let age = || {
-            entry.metadata().and_then(|it| it.modified()).ok().and_then(|it| SystemTime::now().duration_since(it).ok())
-        };
-        if ours && age().is_some_and(|age| age > LEFT_OVER) {
-            let _left_for_next_time = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// What every store of this crate has beside its own fields.
-#[derive(serde::Deserialize, Serialize)]
-struct Versioned<Content> {
-    version: u64,
-    #[serde(flatten)]
-    content: Content,
-}
-
-/// Reads a versioned JSON store; `None` where there is none yet.
-pub fn read_store<Content: DeserializeOwned>(path: &Path, known: u64) -> Result<Option<Content>, SettingsError> {
-    #[derive(serde::Deserialize)]
-    struct OnlyVersion {
-        version: u64,
-    }
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(SettingsError::io("read", path)(error)),
-    };
-    let damaged =
-        |error: serde_json::Error| SettingsError::DamagedStore { path: path.to_owned(), reason: error.to_string() };
-    let OnlyVersion { version: found } = serde_json::from_slice(&bytes).map_err(damaged)?;
-    if found > known {
-        return Err(SettingsError::NewerStore { path: path.to_owned(), found, known });
-    }
-    let store: Versioned<Content> = serde_json::from_slice(&bytes).map_err(damaged)?;
-    Ok(Some(store.content))
-}
-
-/// Writes a versioned JSON store that only its owner can read.
-pub fn write_store<Content: Serialize>(path: &Path, version: u64, content: Content) -> Result<(), SettingsError> {
-    let mut json = serde_json::to_vec_pretty(&Versioned { version, content })
-        .map_err(|error| SettingsError::DamagedStore { path: path.to_owned(), reason: error.to_string() })?;
-    json.push(b'\n');
-    replace(path, &json, 0o600, || Ok(()))
 }

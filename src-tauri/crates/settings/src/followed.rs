@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::SettingsError;
-use crate::file::{EnvFile, read_store, write_store};
+use crate::file::EnvFile;
 
 /// The version that this program reads and writes.
 const VERSION: u64 = 1;
@@ -28,7 +28,7 @@ impl Followed {
     /// Opens the store, which need not be there yet: then no file is followed.
     pub fn open(store: impl Into<PathBuf>) -> Result<Self, SettingsError> {
         let store = store.into();
-        let choice = read_store(&store, VERSION)?.unwrap_or_default();
+        let choice = embedbar_records::read(&store, VERSION)?.unwrap_or_default();
         Ok(Self { store, choice })
     }
 
@@ -55,7 +55,7 @@ impl Followed {
 
     /// Only what is on the disk holds.
     fn keep(&mut self, choice: Choice) -> Result<(), SettingsError> {
-        write_store(&self.store, VERSION, &choice)?;
+        embedbar_records::write(&self.store, VERSION, &choice)?;
         self.choice = choice;
         Ok(())
     }
@@ -65,6 +65,8 @@ impl Followed {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    use embedbar_records::RecordError;
 
     use super::*;
 
@@ -119,6 +121,6 @@ mod tests {
         let store = folder.path().join("followed.json");
         fs::write(&store, r#"{"version": 7}"#).expect("it can be written");
         let error = Followed::open(&store).expect_err("it is newer");
-        assert!(matches!(error, SettingsError::NewerStore { found: 7, .. }), "{error}");
+        assert!(matches!(error, SettingsError::Record(RecordError::Newer { found: 7, .. })), "{error}");
     }
 }

@@ -36,7 +36,7 @@ pub use describe::Described;
 pub use document::{Binding, Breakage, Content, Document, Line, Newline, Quote, Unparsed, UnparsedReason, Value};
 pub use edit::{ChangedLine, Edit, apply, changed_lines, comment_out, set};
 pub use error::SettingsError;
-pub use file::{ContentHash, EnvFile, MOST_BYTES, read_store, write_store};
+pub use file::{ContentHash, EnvFile, MOST_BYTES};
 pub use followed::Followed;
 pub use lint::{Code, Finding, Fix, Fixed, Severity, fix_all, lint};
 pub use secret::{Secret, is_secret, shown};

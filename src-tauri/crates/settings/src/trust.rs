@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::SettingsError;
-use crate::file::{read_store, write_store};
 
 /// The version that this program reads and writes.
 const VERSION: u64 = 1;
@@ -46,7 +45,7 @@ impl Trust {
     /// Opens the store, which need not be there yet.
     pub fn open(store: impl Into<PathBuf>) -> Result<Self, SettingsError> {
         let store = store.into();
-        let approved = read_store(&store, VERSION)?.unwrap_or_default();
+        let approved = embedbar_records::read(&store, VERSION)?.unwrap_or_default();
         Ok(Self { store, approved })
     }
 
@@ -90,7 +89,7 @@ impl Trust {
 
     /// Only what is on the disk holds.
     fn keep(&mut self, approved: Approved) -> Result<(), SettingsError> {
-        write_store(&self.store, VERSION, &approved)?;
+        embedbar_records::write(&self.store, VERSION, &approved)?;
         self.approved = approved;
         Ok(())
     }
@@ -105,6 +104,8 @@ fn canonical(file: &Path) -> Result<String, SettingsError> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use embedbar_records::RecordError;
 
     use super::*;
 
@@ -165,7 +166,7 @@ mod tests {
         let newer = r#"{"version": 2, "files": "in another form"}"#;
         fs::write(&store, newer).expect("it can be written");
         let error = Trust::open(&store).expect_err("it is newer");
-        assert!(matches!(error, SettingsError::NewerStore { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, SettingsError::Record(RecordError::Newer { found: 2, known: 1, .. })), "{error}");
         assert!(error.to_string().contains("was written by a newer Embedbar"), "{error}");
         assert_eq!(fs::read_to_string(&store).expect("it is there"), newer);
     }
@@ -177,7 +178,7 @@ mod tests {
         for content in ["", "{", "[]", r#"{"version":1}"#, r#"{"version":1,"files":{"a":3}}"#, r#"{"files":{}}"#] {
             fs::write(&store, content).expect("it can be written");
             let error = Trust::open(&store).expect_err(content);
-            assert!(matches!(error, SettingsError::DamagedStore { .. }), "{error}");
+            assert!(matches!(error, SettingsError::Record(RecordError::Damaged { .. })), "{error}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use embedbar_contract::{Failure, FailureCode};
+use embedbar_records::Refused;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,12 @@ impl StoreError {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+impl From<Refused> for StoreError {
+    fn from(Refused { action, path, source }: Refused) -> Self {
+        Self::Io { action, path, source }
     }
 }
 

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use embedbar_records::{Draft, PRIVATE};
+
 use crate::StoreError;
 
 /// The version of the layout that this program reads and writes.
@@ -61,11 +63,8 @@ impl Home {
                 _ => Ok(()),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // Written beside and renamed: a program that starts at the same time sees all of it or nothing.
-                let temporary = self.root.join(format!("layout.{}", std::process::id()));
-                fs::write(&temporary, format!("{LAYOUT_VERSION}\n"))
-                    .and_then(|()| fs::rename(&temporary, &path))
-                    .map_err(StoreError::io("write", &path))
+                // In one step: a program that starts at the same time sees all of it or nothing.
+                Ok(Draft::beside(&path, format!("{LAYOUT_VERSION}\n").as_bytes(), PRIVATE)?.replace()?)
             }
             Err(error) => Err(StoreError::io("read", path)(error)),
         }

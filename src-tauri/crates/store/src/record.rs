@@ -1,28 +1,19 @@
 //! What is written beside an installed model: where it came from, and what its self-test found.
 //!
-//! Both are versioned JSON files of their own, replaced whole. One that a newer Embedbar wrote, or that is damaged, is as
+//! Both are records of their own (`embedbar-records`). One that a newer Embedbar wrote, or that is damaged, is as
 //! good as none: the model itself is what counts, and it can be tested again.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use embedbar_contract::{Card, ModelOrigin};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
 
 const ORIGIN: &str = "origin.json";
 const CARD: &str = "card.json";
-const VERSION: u32 = 1;
-
-#[derive(Deserialize, Serialize)]
-struct Versioned<Content> {
-    version: u32,
-    #[serde(flatten)]
-    content: Content,
-}
+const VERSION: u64 = 1;
 
 /// Where the model in `folder` came from; `None` where that is not known.
 pub fn read_origin(folder: &Path) -> Option<ModelOrigin> {
@@ -45,24 +36,17 @@ pub fn write_card(folder: &Path, card: &Card) -> Result<(), StoreError> {
 }
 
 fn read<Content: DeserializeOwned>(path: &Path) -> Option<Content> {
-    let bytes = fs::read(path).ok()?;
-    let read: Versioned<Content> = serde_json::from_slice(&bytes).ok()?;
-    (read.version <= VERSION).then_some(read.content)
+    embedbar_records::read(path, VERSION).ok().flatten()
 }
 
 fn write(path: &Path, content: &impl Serialize) -> Result<(), StoreError> {
-    let written = serde_json::to_vec_pretty(&Versioned { version: VERSION, content }).map_err(io::Error::other);
-    let mut json = written.map_err(StoreError::io("write", path))?;
-    json.push(b'\n');
-    let temporary = path.with_extension("json.new");
-    fs::write(&temporary, json)
-        .and_then(|()| fs::File::open(&temporary)?.sync_all())
-        .and_then(|()| fs::rename(&temporary, path))
-        .map_err(StoreError::io("write", path))
+    Ok(embedbar_records::write(path, VERSION, content)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use embedbar_contract::{ModelKind, OriginFile, Placing};
 
     use super::*;

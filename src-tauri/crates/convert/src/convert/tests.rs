@@ -11,13 +11,12 @@ use std::process::{Command, Stdio};
 use candle_core::quantized::gguf_file;
 use candle_core::{Device, quantized::GgmlDType};
 use safetensors::Dtype;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
 use crate::package::blob::Place;
 use crate::package::segment::Segment;
-use crate::samples::{Numbers, Sample};
+use crate::samples::{Numbers, Sample, sha256};
 use crate::{Lengths, Package, PackageSummary, Pooling, Sharing, System, TargetPrecision, TensorSummary, stream};
 
 fn folder() -> TempDir {
@@ -68,10 +67,6 @@ fn read(path: &Path) -> Read {
     };
     let tensors = content.tensor_infos.keys().map(|name| (name.clone(), read_tensor(name))).collect();
     Read { keys: content.metadata, tensors }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn farthest(one: &[f32], other: &[f32]) -> f32 {

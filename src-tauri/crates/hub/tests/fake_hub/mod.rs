@@ -87,9 +87,9 @@ pub(crate) struct Content {
 
 impl Content {
     pub(crate) fn new(bytes: Vec<u8>, large: bool) -> Self {
-        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-        let sha256 = hex(&Sha256::digest(&bytes));
-        let git = hex(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(&bytes).finalize());
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        let git = Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(&bytes);
+        let git = hex::encode(git.finalize());
         Self { bytes: Arc::new(bytes), sha256, git, large, file: None }
     }
 
@@ -98,7 +98,7 @@ impl Content {
         let file = File::open(path)?;
         let mut hasher = Sha256::new();
         let size = io::copy(&mut &file, &mut HashWriter(&mut hasher))?;
-        let sha256 = hasher.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let sha256 = hex::encode(hasher.finalize());
         let content = Self::new(Vec::new(), true);
         Ok(Self { sha256, file: Some((Arc::new(file), size)), ..content })
     }

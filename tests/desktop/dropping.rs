@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use embedbar_tests::checkpoint;
-use embedbar_tests::desktop::{Desktop, LIBRARY_TITLE};
-use embedbar_tests::program::checkout;
+use embedbar_tests::desktop::{self, Desktop, LIBRARY_TITLE};
+use embedbar_tests::mlx::quantised_minilm;
+use embedbar_tests::program::{checkout, embedbar};
+use embedbar_tests::reference::{Reference, assert_near};
 use embedbar_tests::webdriver::WebDriver;
+use serde_json::Value;
 
 use crate::{Bench, bench};
 
@@ -34,6 +37,25 @@ fn installed(library: &WebDriver, id: &str, health: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes a model the app's active one and has the app embed texts.
+fn vectors(bench: &Bench, model: &str, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+    let asked = |arguments: &[&str]| -> Result<String> {
+        let mut command = Command::new(embedbar());
+        let output = command.args(arguments).env("EMBEDBAR_HOME", desktop::home(&bench.rig)).output()?;
+        anyhow::ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    asked(&["use", model])?;
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let answer = asked(&[&["embed", "--json", "--prompt", "none", "--"], &*texts].concat())?;
+    let item = |line: &str| -> Result<Vec<f32>> {
+        let item: Value = serde_json::from_str(line)?;
+        anyhow::ensure!(item["generation"]["model"] == model, "{item}");
+        Ok(serde_json::from_value(item["embedding"].clone())?)
+    };
+    answer.lines().map(item).collect()
+}
+
 #[test]
 fn models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not() {
     const NAME: &str = "dropping::models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not";
@@ -55,9 +77,9 @@ fn models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not(
     let folder = put(&minilm, "zipped", &FILES);
     let zipped = Command::new("python3").args(["-m", "zipfile", "-c"]).arg(&archive).arg(&folder).status();
     assert!(zipped.is_ok_and(|status| status.success()), "python3 packs it");
-    let truth = checkout().join("tests/truth");
-    let quantised = put(&truth.join("mlx-qwen3-small"), "quantised", &["config.json", "model.safetensors"]);
-    fs::copy(truth.join("qwen3-small/tokenizer.json"), quantised.join("tokenizer.json")).expect("it can be copied");
+    let quantised = put(&minilm, "quantised", &[]);
+    let digest = quantised_minilm(&minilm, 4, &quantised).expect("it can be written");
+    assert_eq!(Reference::provenance("mlx-models")["quantised"]["minilm_4"], digest, "MLX's own bytes");
     let corrupt = put(&minilm, "corrupt", &FILES);
     let whole = fs::read(corrupt.join("model.safetensors")).expect("it can be read");
     fs::write(corrupt.join("model.safetensors"), &whole[..whole.len() / 3]).expect("it can be written");
@@ -75,13 +97,19 @@ fn models_that_are_dropped_on_the_window_are_installed_and_a_corrupt_one_is_not(
             installed(&library, "dropped", "Tested")?;
             offered(&bench, &library, &archive)?;
             installed(&library, "zipped", "Tested")?;
-            offered(&bench, &library, &quantised)?;
+            let said = offered(&bench, &library, &quantised)?;
+            assert!(said.contains("MLX"), "{said}");
             installed(&library, "quantised", "Tested")?;
             desktop.picture_of(LIBRARY_TITLE, &checkout().join("out/desktop/library.png"))?;
             // What is corrupt is refused before anything could be clicked.
             bench.rig.drop_on(&corrupt, LIBRARY_TITLE)?;
             library.wait_for_text("main", |text| text.contains("model.safetensors"))?;
             assert!(library.find("[data-testid=offer-install]")?.is_none(), "a corrupt model can be installed");
+            // What MLX has quantised answers in the app as it does in MLX.
+            let reference = Reference::open("mlx-models");
+            let texts = reference.texts("minilm_indices");
+            let found = vectors(&bench, "quantised", &texts)?;
+            assert_near(&found, &reference.vectors("minilm_4"), &texts, 0.998);
             Ok(())
         })
         .expect("what is dropped is shown for what it is");

@@ -2,7 +2,9 @@
 
 pub mod checkpoint;
 pub mod desktop;
+pub mod mlx;
 pub mod program;
+pub mod reference;
 pub mod rig;
 pub mod tray;
 pub mod webdriver;

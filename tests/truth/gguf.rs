@@ -9,8 +9,8 @@ use embedbar_contract::PromptKind;
 use embedbar_engine::{TextEnd, token_ids, tokenizer_json};
 use embedbar_tests::program::checkout;
 
-use crate::reference::{self, Reference, assert_near, texts};
 use crate::{HALF, assert_counts, chosen, native, open};
+use embedbar_tests::reference::{self, Reference, assert_near, texts};
 
 fn file(name: &str) -> PathBuf {
     reference::folder().join("gguf").join(format!("{name}.gguf"))

@@ -4,7 +4,6 @@
 
 mod gguf;
 mod mlx;
-mod reference;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -17,11 +16,10 @@ use embedbar_convert::{Format, Job, Package, System, TargetPrecision, convert};
 use embedbar_engine::{Arithmetic, Batch, Engine, How, Padding, Pooling, Recipe};
 use embedbar_tests::checkpoint;
 use embedbar_tests::program::checkout;
+use embedbar_tests::reference::{self, Reference, assert_near, largest_difference, mean_cosine, texts};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
-
-use reference::{Reference, assert_near, largest_difference, mean_cosine, texts};
 
 /// Same arithmetic in another order: nothing but rounding may differ.
 const EXACT: f64 = 0.999_99;

@@ -28,6 +28,7 @@ mod following;
 mod governing;
 mod hub;
 mod installed;
+mod inventory;
 mod jobs;
 mod keeping;
 mod logging;

@@ -29,6 +29,7 @@ mod following;
 mod governing;
 mod hub;
 mod installed;
+mod inventory;
 mod jobs;
 mod keeping;
 mod logging;

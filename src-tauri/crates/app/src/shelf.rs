@@ -1,17 +1,18 @@
 //! The library's commands: what there is, getting more, testing it again, removing it, and having the SDK use it.
 //!
-//! What is not here: the work itself, which the jobs do ([`crate::jobs`]), and what is on the disk (`embedbar-store`).
+//! What is not here: the work itself, which the jobs do ([`crate::jobs`]), what is known of a model ([`crate::inventory`]), and what
+//! is on the disk (`embedbar-store`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use embedbar_contract::{
-    Card, ConvertFormat, ConvertRequest, Failure, FailureCode, InstallOffer, InstallRequest, Job, ModelDetails,
-    ModelHealth, ModelInfo, ModelKind, Models, Removed, SdkKeep, SdkProposal,
+    ConvertFormat, ConvertRequest, Failure, FailureCode, InstallOffer, InstallRequest, Job, ModelDetails, ModelInfo,
+    ModelKind, Models, Removed, SdkKeep, SdkProposal,
 };
 use embedbar_convert::certificate::Certificate;
 use embedbar_hub::HubClient;
 use embedbar_settings::Written;
-use embedbar_store::{Library, Model, Tally, model_in, read_card, read_origin};
+use embedbar_store::{Found, Model, Tally, model_in, read_card, read_origin};
 use embedbar_wire::installer::{Done, Order};
 use tokio::sync::watch;
 
@@ -20,68 +21,35 @@ use crate::arrivals::{self, Download, Source, checked_name};
 use crate::commands::blocking;
 use crate::conversion::Conversion;
 use crate::errand;
-use crate::installed::precision_of;
+use crate::inventory::{Inventory, folder_of, kind_of};
 use crate::jobs::{Ended, Files, Install, Verify, Wish, Work, megabytes};
 use crate::keeping::Kept;
 
 impl App {
     /// The models there are, those that are set aside and those whose files are gone at the end.
     pub(crate) async fn list_models(&self) -> Result<Models, Failure> {
-        let (library, chosen, home) = (self.library.clone(), self.active_model(), self.home.clone());
-        let used = self.governing.last_used();
+        let inventory = self.inventory();
         blocking(move || {
-            let mut found = library.models();
-            if !found.contains(&chosen) {
-                found.push(chosen.clone());
-            }
             let mut all = Tally::default();
-            let mut models: Vec<ModelInfo> = Vec::new();
-            for model in found {
-                let mut own = Tally::default();
-                let folder = folder_of(&library, &model, home.root());
-                own.add(&model.path);
-                if !model.bundled && folder.starts_with(home.models()) {
-                    own.add(&folder);
-                }
+            let look = |found: &Found| {
+                let (info, own) = inventory.look(found);
                 all.merge(&own);
-                let card = read_card(&folder);
-                models.push(ModelInfo {
-                    active: model == chosen,
-                    path: model.path.display().to_string(),
-                    bundled: model.bundled,
-                    size_bytes: own.bytes(),
-                    own_bytes: if folder.starts_with(home.root()) && !model.bundled { own.own_bytes() } else { 0 },
-                    kind: Some(kind_of(&folder, &model)),
-                    precision: precision_of(&model)
-                        .or_else(|| card.as_ref()?.generation.as_ref().map(|generation| generation.precision)),
-                    health: card.as_ref().map_or(ModelHealth::Untested, health),
-                    last_used_at: used.get(&model.id).copied(),
-                    id: model.id,
-                });
-            }
-            for aside in library.set_aside() {
-                let mut own = Tally::default();
-                own.add(&aside.folder);
-                all.merge(&own);
-                models.push(ModelInfo {
-                    path: aside.folder.display().to_string(),
-                    size_bytes: own.bytes(),
-                    own_bytes: own.own_bytes(),
-                    kind: read_origin(&aside.folder).map(|origin| origin.kind),
-                    health: ModelHealth::Quarantined { reason: aside.reason() },
-                    id: aside.id,
-                    ..ModelInfo::default()
-                });
-            }
-            for (id, lost) in library.missing() {
-                let reason = format!("`{}` is not there", lost.display());
-                let path = home.models().join(&id).display().to_string();
-                models.push(ModelInfo { id, path, health: ModelHealth::Missing { reason }, ..ModelInfo::default() });
-            }
+                info
+            };
+            let models: Vec<ModelInfo> = inventory.all().iter().map(look).collect();
             let own_bytes = models.iter().map(|model| model.own_bytes).sum();
             Models { models, total_bytes: all.bytes(), own_bytes }
         })
         .await
+    }
+
+    fn inventory(&self) -> Inventory {
+        Inventory {
+            library: self.library.clone(),
+            home: self.home.clone(),
+            chosen: self.active_model(),
+            used: self.governing.last_used(),
+        }
     }
 
     /// What something is, and what installing it would take.
@@ -191,31 +159,18 @@ impl App {
 
     /// All that is known of one model.
     pub(crate) async fn model_details(&self, name: &str) -> Result<ModelDetails, Failure> {
-        let models = self.list_models().await?.models;
-        let model = models.into_iter().find(|model| model.id == name || model.path == name);
-        let model = if let Some(model) = model {
-            model
-        } else {
-            // Its error says which there are.
-            let found = self.library.find(name)?;
-            let size_bytes = embedbar_store::bytes_below(&found.path);
-            ModelInfo { id: found.id, path: found.path.display().to_string(), size_bytes, ..ModelInfo::default() }
-        };
-        let (library, home) = (self.library.clone(), self.home.clone());
+        let (inventory, name) = (self.inventory(), name.to_owned());
         blocking(move || {
-            let path = PathBuf::from(&model.path);
-            let as_found = Model { id: model.id.clone(), path: path.clone(), bundled: model.bundled };
-            let folder = match &model.health {
-                ModelHealth::Quarantined { .. } | ModelHealth::Missing { .. } => path.clone(),
-                _ => folder_of(&library, &as_found, home.root()),
-            };
-            let certificate = match Certificate::beside(&path) {
-                Ok(Some(certificate)) if certificate.is_of(&path) => Some(format!(
+            let found = inventory.find(&name)?;
+            let (folder, path) = (inventory.folder(&found), found.path());
+            let certificate = match Certificate::beside(path) {
+                Ok(Some(certificate)) if certificate.is_of(path) => Some(format!(
                     "its vectors agree with those of what it was made of to a mean cosine of {:.4}, where {} is asked for",
                     certificate.agreement.mean_cosine, certificate.floor
                 )),
                 _ => None,
             };
+            let (model, _) = inventory.look(&found);
             Ok(ModelDetails { origin: read_origin(&folder), card: read_card(&folder), certificate, model })
         })
         .await?
@@ -274,13 +229,17 @@ impl App {
 
     /// Shows a model's files in the file manager.
     pub(crate) async fn reveal_model(&self, name: &str) -> Result<(), Failure> {
-        let path = PathBuf::from(self.model_details(name).await?.model.path);
-        let folder = if path.is_dir() { path } else { path.parent().map_or_else(|| path.clone(), Path::to_owned) };
-        let shown = folder.display().to_string();
-        blocking(move || open::that_detached(&folder)).await?.map_err(|error| {
-            Failure::new(FailureCode::Io, format!("`{shown}` cannot be shown: {error}"))
-                .hint("Check that a file manager is installed.")
+        let (inventory, name) = (self.inventory(), name.to_owned());
+        blocking(move || {
+            let found = inventory.find(&name)?;
+            let path = found.path();
+            let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+            open::that_detached(folder).map_err(|error| {
+                Failure::new(FailureCode::Io, format!("`{}` cannot be shown: {error}", folder.display()))
+                    .hint("Check that a file manager is installed.")
+            })
         })
+        .await?
     }
 
     /// The lines with which the SDK uses a model.
@@ -342,35 +301,6 @@ fn agreed(request: &InstallRequest, download: &Download) -> Result<(), Failure> 
         Some(_) => return Ok(()),
     };
     Err(Failure::new(FailureCode::InvalidRequest, message).hint(advice))
-}
-
-/// The folder of a model with its records: below the library, for the bundled one a folder of the home's own, else beside it.
-fn folder_of(library: &Library, model: &Model, home: &Path) -> PathBuf {
-    if model.bundled {
-        return home.join("bundled");
-    }
-    let installed = library.folder(&model.id);
-    if model.path.starts_with(&installed) {
-        installed
-    } else {
-        model.path.parent().map_or_else(PathBuf::new, Path::to_owned)
-    }
-}
-
-fn health(card: &Card) -> ModelHealth {
-    if card.passed {
-        return ModelHealth::Passed;
-    }
-    ModelHealth::Quarantined { reason: card.first_failure().unwrap_or_default() }
-}
-
-fn kind_of(folder: &Path, model: &Model) -> ModelKind {
-    let by_name = || match model.path.extension().and_then(|suffix| suffix.to_str()) {
-        Some("gguf") => ModelKind::Gguf,
-        Some("mlpackage") => ModelKind::CoreMlPackage,
-        _ => ModelKind::Checkpoint,
-    };
-    read_origin(folder).map_or_else(by_name, |origin| origin.kind)
 }
 
 /// What the SDK has to be told. It reads `true` and nothing else at its start, and resolves a relative path against whatever

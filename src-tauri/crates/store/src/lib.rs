@@ -14,7 +14,7 @@ mod staging;
 
 pub use error::StoreError;
 pub use home::{Home, LAYOUT_VERSION};
-pub use library::{BUNDLED_ID, Library, Model, model_in};
+pub use library::{BUNDLED_ID, Found, Library, Model, model_in};
 pub use ownership::Ownership;
 pub use record::{read_card, read_origin, write_card, write_origin};
 pub use size::{Tally, bytes_below};

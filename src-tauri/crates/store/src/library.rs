@@ -2,10 +2,11 @@
 
 use std::env;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use crate::size::bytes_below;
-use crate::{Home, StoreError};
+use crate::{Home, SetAside, StoreError};
 
 /// The id of the model that comes with the program.
 pub const BUNDLED_ID: &str = "all-MiniLM-L6-v2";
@@ -25,6 +26,43 @@ impl Model {
     /// Size of its files; 0 where they cannot be read.
     pub fn size_bytes(&self) -> u64 {
         bytes_below(&self.path)
+    }
+}
+
+/// What there is under an id.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// A model that can be used.
+    Model(Model),
+    /// One whose self-test failed.
+    Aside(Box<SetAside>),
+    /// An installed one whose files lie elsewhere and are not there any more.
+    Missing {
+        /// Its id.
+        id: String,
+        /// Its folder in the library.
+        folder: PathBuf,
+        /// The first file that is not there.
+        lost: PathBuf,
+    },
+}
+
+impl Found {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Model(Model { id, .. }) | Self::Missing { id, .. } => id,
+            Self::Aside(aside) => &aside.id,
+        }
+    }
+
+    /// Where it is: what the engine can be given, or the folder in which nothing is for the engine.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Model(Model { path, .. }) => path,
+            Self::Aside(aside) => &aside.folder,
+            Self::Missing { folder, .. } => folder,
+        }
     }
 }
 
@@ -76,16 +114,23 @@ impl Library {
         found
     }
 
+    /// Everything with an id: the models, then those that are set aside, then those whose files are gone. Of an id that is there
+    /// twice the first counts. Each kind is looked for when its turn comes.
+    pub fn all(&self) -> impl Iterator<Item = Found> {
+        let models = iter::once_with(|| self.models()).flatten().map(Found::Model);
+        let aside = iter::once_with(|| self.set_aside()).flatten().map(|aside| Found::Aside(Box::new(aside)));
+        let missing = iter::once_with(|| self.missing()).flatten();
+        let missing = missing.map(|(id, lost)| Found::Missing { folder: self.folder(&id), id, lost });
+        models.chain(aside).chain(missing)
+    }
+
     /// The model called `name`, or the one at the path `name`.
     pub fn find(&self, name: &str) -> Result<Model, StoreError> {
-        if let Some(model) = self.models().into_iter().find(|model| model.id == name) {
-            return Ok(model);
-        }
-        if let Some(aside) = self.set_aside().into_iter().find(|aside| aside.id == name) {
-            return Err(StoreError::SetAside { id: name.to_owned(), reason: aside.reason() });
-        }
-        if let Some((id, lost)) = self.missing().into_iter().find(|(id, _)| id == name) {
-            return Err(StoreError::FilesGone { id, lost });
+        match self.all().find(|found| found.id() == name) {
+            Some(Found::Model(model)) => return Ok(model),
+            Some(Found::Aside(aside)) => return Err(StoreError::SetAside { reason: aside.reason(), id: aside.id }),
+            Some(Found::Missing { id, lost, .. }) => return Err(StoreError::FilesGone { id, lost }),
+            None => {}
         }
         if name == BUNDLED_ID {
             return self.bundled().cloned();
@@ -195,6 +240,38 @@ mod tests {
         let ids: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
         assert_eq!(ids, [BUNDLED_ID, "alpha", "zeta"]);
         assert!(models[2].path.ends_with("zeta/x.gguf") && models[2].size_bytes() == 5);
+    }
+
+    #[test]
+    fn everything_with_an_id_is_listed_once_where_it_counts() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let library = library(folder.path());
+        for name in ["models/both/x.gguf", "models/linked/y.txt", "quarantine/both/x.gguf", "quarantine/bad/x.gguf"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+            fs::write(path, "12345").expect("it can be written");
+        }
+        let linked = library.folder("linked");
+        let origin = embedbar_contract::ModelOrigin {
+            source: "/elsewhere".into(),
+            commit: None,
+            licence: None,
+            kind: embedbar_contract::ModelKind::Gguf,
+            placed: embedbar_contract::Placing::Linked,
+            installed_at: 0,
+            files: Vec::new(),
+        };
+        crate::write_origin(&linked, &origin).expect("it can be written");
+        std::os::unix::fs::symlink(folder.path().join("gone.gguf"), linked.join("x.gguf")).expect("it can be made");
+        let all: Vec<Found> = library.all().collect();
+        let ids: Vec<&str> = all.iter().map(Found::id).collect();
+        assert_eq!(ids, [BUNDLED_ID, "both", "bad", "both", "linked"]);
+        assert!(all[1].path().ends_with("models/both/x.gguf") && all[2].path().ends_with("quarantine/bad"));
+        let lost = folder.path().join("gone.gguf");
+        assert_eq!(all[4], Found::Missing { id: "linked".into(), folder: linked, lost: lost.clone() });
+        assert!(library.find("both").expect("the installed one counts").path.ends_with("models/both/x.gguf"));
+        assert!(matches!(library.find("bad"), Err(StoreError::SetAside { id, .. }) if id == "bad"));
+        assert!(matches!(library.find("linked"), Err(StoreError::FilesGone { lost: found, .. }) if found == lost));
     }
 
     #[test]

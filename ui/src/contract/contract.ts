@@ -251,9 +251,29 @@ folder: string,
  */
 licence: string | null, 
 /**
- * The model of the catalogue that it is.
+ * What kind of files they are.
+ */
+kind: ModelKind, 
+/**
+ * The model of the catalogue that it is. What follows is known of it alone: files are opened once they are here.
  */
 known: string | null, 
+/**
+ * Its family, such as `bert`.
+ */
+architecture: string | null, 
+/**
+ * Width of its vectors.
+ */
+dims: number | null, 
+/**
+ * The most tokens that it reads of a text.
+ */
+max_tokens: number | null, 
+/**
+ * What it is expected to take in memory while it runs.
+ */
+needs_bytes: number | null, 
 /**
  * What a person should know, a sentence each.
  */

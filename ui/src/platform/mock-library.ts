@@ -168,7 +168,12 @@ export const HUB_OFFER: InstallOffer = {
     fetch_bytes: 7_520_000_000,
     folder: '/Users/ada/.cache/huggingface/hub/models--Qwen--Qwen3-Embedding-4B',
     licence: 'Apache-2.0',
+    kind: 'checkpoint',
     known: 'Qwen3-Embedding-4B',
+    architecture: 'qwen3',
+    dims: 2560,
+    max_tokens: 32_768,
+    needs_bytes: 8_900_000_000,
     notes: ['`tokenizer.json` is another file than the one that the catalogue knows'],
   },
   ladder: [

@@ -118,7 +118,12 @@ impl Download {
             fetch_bytes: self.quote.to_fetch,
             folder: self.target.folder().display().to_string(),
             licence: self.licence.clone().or_else(|| self.known.map(|entry| entry.licence.clone())),
+            kind: self.kind(),
             known: self.known.map(|entry| entry.id.clone()),
+            architecture: self.known.map(|entry| entry.architecture.family().to_owned()),
+            dims: self.known.map(|entry| entry.recipe.dims),
+            max_tokens: self.known.map(|entry| entry.recipe.max_tokens),
+            needs_bytes: self.known.map(|entry| entry.running_bytes(self.quote.total)),
             notes: self.known.map_or_else(Vec::new, |entry| unlike_pinned(entry, &self.snapshot)),
         }
     }

@@ -280,6 +280,16 @@ impl Architecture {
         tables.map(|tensors| tensors.bytes(storage, precision)).sum()
     }
 
+    /// Its family, as configurations name it.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::Bert(_) => "bert",
+            Self::XlmRoberta(_) => "xlm-roberta",
+            Self::NomicBert(_) => "nomic_bert",
+            Self::Qwen3(_) => "qwen3",
+        }
+    }
+
     /// Columns of a hidden state.
     pub fn hidden(&self) -> u64 {
         match self {

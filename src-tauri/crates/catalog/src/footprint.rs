@@ -169,4 +169,10 @@ impl crate::Entry {
         let workload = workload.within(self.recipe.max_tokens);
         Footprint::of_weights(weights_bytes, &self.architecture, engine, workload)
     }
+
+    /// What somebody's files of this model take while they run on the processor; they have that many bytes.
+    pub fn running_bytes(&self, files_bytes: u64) -> u64 {
+        let workload = Workload::default().within(self.recipe.max_tokens);
+        Footprint::of_weights(files_bytes, &self.architecture, Engine::Cpu, workload).running_bytes()
+    }
 }

@@ -81,7 +81,7 @@ pub(crate) fn described(inspection: &Inspection) -> Vec<String> {
         ("parameters", number(inspection.parameters)),
         ("stored as", inspection.stored_as.clone()),
         ("size", Some(output::bytes(Some(inspection.bytes)))),
-        ("needs", inspection.needs_bytes.map(|bytes| format!("about {} of memory", output::memory_bytes(Some(bytes))))),
+        ("needs", Some(output::needed(inspection.needs_bytes, inspection.bytes))),
         ("licence", inspection.licence.clone()),
     ];
     let lines = known.into_iter().filter_map(|(key, value)| Some(format!("{key:<12} {}", value?)));

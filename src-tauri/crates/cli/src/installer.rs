@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use embedbar_catalog::{Catalogue, Engine as Arithmetic, Footprint, Pooling as DeclaredPooling, Workload};
+use embedbar_catalog::{Catalogue, Pooling as DeclaredPooling};
 use embedbar_certify::{Declared, Reference, trial};
 use embedbar_contract::{Card, CardCheck, Failure, FailureCode, Inspection, ModelKind, OriginFile, Placing};
 use embedbar_engine::{How, Pooling};
@@ -135,10 +135,6 @@ pub(crate) fn inspection(arrival: &Arrival) -> Inspection {
         let large = summary.parameters.is_none_or(|found| found.abs_diff(entry.parameters) < entry.parameters / 5);
         wide && large
     });
-    let needs = known.map(|entry| {
-        let workload = Workload::default().within(entry.recipe.max_tokens);
-        Footprint::of_weights(arrival.bytes, &entry.architecture, Arithmetic::Cpu, workload).running_bytes()
-    });
     let mut notes = arrival.notes.clone();
     if kind == ModelKind::CompiledCoreMl {
         notes.push("Embedbar does not run compiled Core ML models; install the `.mlpackage` instead.".to_owned());
@@ -154,7 +150,7 @@ pub(crate) fn inspection(arrival: &Arrival) -> Inspection {
         stored_as: summary.quantisation.clone().or_else(|| (!stored.is_empty()).then(|| stored.join(", "))),
         bytes: arrival.bytes,
         licence: arrival.licence.clone().or_else(|| known.map(|entry| entry.licence.clone())),
-        needs_bytes: needs,
+        needs_bytes: known.map(|entry| entry.running_bytes(arrival.bytes)),
         known: known.map(|entry| entry.id.clone()),
         notes,
     }

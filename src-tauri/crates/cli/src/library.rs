@@ -155,6 +155,10 @@ pub(crate) fn offered(offer: &InstallOffer) -> Vec<String> {
         lines.extend(download.known.iter().map(|known| format!("catalogue    {known}")));
         let (all, fetch) = (output::bytes(Some(download.total_bytes)), output::bytes(Some(download.fetch_bytes)));
         lines.push(format!("size         {all} in {} files, {fetch} of it to be fetched", download.files));
+        lines.extend(download.architecture.iter().map(|family| format!("architecture {family}")));
+        lines.extend(download.dims.iter().map(|dims| format!("dimensions   {dims}")));
+        lines.extend(download.max_tokens.iter().map(|tokens| format!("tokens       {tokens}")));
+        lines.push(format!("needs        {}", output::needed(download.needs_bytes, download.total_bytes)));
         lines.push(format!("into         {}", download.folder));
         lines.extend(download.licence.iter().map(|licence| format!("licence      {licence}")));
         lines.extend(download.notes.iter().map(|note| format!("note         {note}")));

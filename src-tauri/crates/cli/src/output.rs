@@ -92,6 +92,14 @@ pub(crate) fn bytes(bytes: Option<u64>) -> String {
     in_steps(bytes, 1000.0)
 }
 
+/// What a model is expected to take in memory, in words; of a stranger's only its files are known.
+pub(crate) fn needed(expected: Option<u64>, files: u64) -> String {
+    match expected {
+        Some(bytes) => format!("about {} of memory", memory_bytes(Some(bytes))),
+        None => format!("at least {} of memory, its files; its test measures it", memory_bytes(Some(files))),
+    }
+}
+
 /// Memory in powers of 1024, as the panel and Activity Monitor write it; a dash where nothing is known.
 pub(crate) fn memory_bytes(bytes: Option<u64>) -> String {
     in_steps(bytes, 1024.0)

@@ -99,8 +99,18 @@ pub struct DownloadOffer {
     pub folder: String,
     /// The licence that the repository names.
     pub licence: Option<String>,
-    /// The model of the catalogue that it is.
+    /// What kind of files they are.
+    pub kind: ModelKind,
+    /// The model of the catalogue that it is. What follows is known of it alone: files are opened once they are here.
     pub known: Option<String>,
+    /// Its family, such as `bert`.
+    pub architecture: Option<String>,
+    /// Width of its vectors.
+    pub dims: Option<u64>,
+    /// The most tokens that it reads of a text.
+    pub max_tokens: Option<u64>,
+    /// What it is expected to take in memory while it runs.
+    pub needs_bytes: Option<u64>,
     /// What a person should know, a sentence each.
     #[serde(default)]
     pub notes: Vec<String>,

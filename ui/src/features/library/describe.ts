@@ -1,5 +1,5 @@
 /** What the library says about models and offers: pure functions, without a view in sight. */
-import type { Card, ConvertPrecision, InstallOffer, ModelHealth, ModelInfo, ModelOrigin, Placing, TokenStatus } from '../../contract/contract';
+import type { Card, ConvertPrecision, Inspection, InstallOffer, ModelHealth, ModelInfo, ModelOrigin, Placing, TokenStatus } from '../../contract/contract';
 import { age, count, counted, fileSize, memory, milliseconds, unbroken, UNKNOWN } from '../../lib/format';
 import { KIND } from '../../lib/models';
 import { shownPath } from '../../lib/paths';
@@ -119,15 +119,24 @@ export function parameters(value: number): string {
   return value >= 1e9 ? `${(value / 1e9).toFixed(1)} B` : `${Math.round(value / 1e6)} M`;
 }
 
+/** What a model is and what it takes, as far as that is known before it has run. */
+function modelRows(known: Pick<Inspection, 'architecture' | 'dims' | 'max_tokens' | 'needs_bytes'>, numbers: number | null, bytes: number): Row[] {
+  const { architecture, dims, max_tokens, needs_bytes } = known;
+  const facts = [architecture, dims === null ? null : `${count(dims)} dimensions`, numbers === null ? null : `${parameters(numbers)} parameters`].filter((fact) => fact !== null);
+  return [
+    ...(facts.length > 0 ? [{ name: 'Architecture', value: facts.join(', ') }] : []),
+    ...(max_tokens === null ? [] : [{ name: 'Reads', value: `at most ${counted(max_tokens, 'token')}` }]),
+    { name: 'Memory', value: needs_bytes === null ? `at least ${memory(bytes)}, its files; its test measures it` : `about ${memory(needs_bytes)} while it runs` },
+  ];
+}
+
+/** All that an offer says in rows. */
 export function offerRows({ inspection, download, disk_available_bytes }: InstallOffer, home: string | null): Row[] {
   const rows: Row[] = [];
   if (inspection) {
-    const { kind, architecture, dims, max_tokens, stored_as, needs_bytes } = inspection;
-    rows.push({ name: 'Files', value: `${KIND[kind] ?? kind}${stored_as ? `, ${stored_as}` : ''}, ${fileSize(inspection.bytes)}` });
-    const facts = [architecture, dims === null ? null : `${count(dims)} dimensions`, inspection.parameters === null ? null : `${parameters(inspection.parameters)} parameters`];
-    rows.push({ name: 'Architecture', value: facts.filter((fact) => fact !== null).join(', ') || UNKNOWN });
-    rows.push({ name: 'Reads', value: max_tokens === null ? UNKNOWN : `at most ${counted(max_tokens, 'token')}` });
-    rows.push({ name: 'Memory', value: needs_bytes === null ? UNKNOWN : `about ${memory(needs_bytes)} while it runs` });
+    const { kind, stored_as, bytes } = inspection;
+    rows.push({ name: 'Files', value: `${KIND[kind] ?? kind}${stored_as ? `, ${stored_as}` : ''}, ${fileSize(bytes)}` });
+    rows.push(...modelRows(inspection, inspection.parameters, bytes));
   }
   if (download) {
     const { repository, commit, files, total_bytes, fetch_bytes, folder } = download;
@@ -135,6 +144,9 @@ export function offerRows({ inspection, download, disk_available_bytes }: Instal
     rows.push({ name: 'Repository', value: repository, title: `${download.hub}/${repository}` });
     rows.push({ name: 'Commit', value: shortHash(commit), title: commit });
     rows.push({ name: 'To fetch', value: fetch_bytes === total_bytes ? all : fetch_bytes === 0 ? `nothing: all ${all} are here` : `${fileSize(fetch_bytes)} of ${all}; the rest is here` });
+    rows.push({ name: 'Files', value: KIND[download.kind] ?? download.kind });
+    // Of a stranger's repository nothing is known before its files are here.
+    rows.push(...modelRows(download, null, total_bytes));
     rows.push({ name: 'Into', value: shownPath(folder, home, 46), title: folder });
   }
   const licence = inspection?.licence ?? download?.licence;

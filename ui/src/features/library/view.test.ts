@@ -221,7 +221,7 @@ describe('an offer', () => {
     const platform = await open();
     await look('Qwen/Qwen3-Embedding-4B');
     const rows = at('offer-rows');
-    for (const part of ['Qwen/Qwen3-Embedding-4B', '5cf2132abc99…', '7.5 GB of 8.1 GB in 9 files', '~/.cache/hugg', 'Apache-2.0', '61.3 GB']) expect(rows).toContain(part);
+    for (const part of ['Qwen/Qwen3-Embedding-4B', '5cf2132abc99…', '7.5 GB of 8.1 GB in 9 files', 'qwen3, 2,560 dimensions', 'at most 32,768 tokens', 'about 8.3 GB', '~/.cache/hugg', 'Apache-2.0', '61.3 GB']) expect(rows).toContain(part);
     expect(screen.queryByTestId('offer-in-place')).toBeNull();
     expect(at('offer-install')).toBe('Download 7.5 GB');
     expect(at('offer')).toContain('tokenizer.json is another file than the one that the catalogue knows.');

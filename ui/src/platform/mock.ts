@@ -457,7 +457,7 @@ export class MockPlatform implements Platform {
     limit_downloads: () => ({}),
     hold: ({ id, held }) => {
       const state: JobState = { state: held ? 'paused' : 'running' };
-      this.push({ ...this.snapshot, jobs: this.snapshot.jobs.map((job) => (job.id === id ? { ...job, held, state } : job)) });
+      this.push({ ...this.snapshot, jobs: this.snapshot.jobs.map((job) => (job.id === id ? { ...job, held, state, ...(held ? { bytes_per_second: null, seconds_left: null } : {}) } : job)) });
       return {};
     },
     download_limit: () => ({ bytes_per_second: 3_000_000 }),

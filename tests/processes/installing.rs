@@ -9,10 +9,10 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use embedbar_tests::checkpoint;
-use embedbar_tests::program::{Server, TestHome, checkout, eventually};
+use embedbar_tests::program::{Server, TestHome, alive, checkout, eventually, signal};
 use fake_hub::{Content, FakeHub, Host};
 use serde_json::{Value, json};
 
@@ -26,7 +26,8 @@ struct Bench {
     /// Whether downloads go into the home.
     own: bool,
     hub: FakeHub,
-    _runtime: tokio::runtime::Runtime,
+    /// Runs the hub.
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Bench {
@@ -38,7 +39,7 @@ impl Bench {
         let named: Vec<(&str, Content)> =
             files.iter().map(|(name, content)| (name.as_str(), content.clone())).collect();
         let hub = runtime.block_on(FakeHub::start(REPOSITORY, named)).expect("the hub starts");
-        Self { home: TestHome::new(), own: false, hub, _runtime: runtime }
+        Self { home: TestHome::new(), own: false, hub, runtime }
     }
 
     fn small() -> Self {
@@ -75,6 +76,13 @@ impl Bench {
             },
             &[],
         )
+    }
+
+    /// What a restart goes on with.
+    fn wanted(&self) -> Vec<Value> {
+        let text = fs::read(self.home.path().join("installing.json")).unwrap_or_else(|_| b"{}".to_vec());
+        let mut kept: Value = serde_json::from_slice(&text).expect("it is JSON");
+        serde_json::from_value(kept["requests"].take()).unwrap_or_default()
     }
 
     /// The newest job.
@@ -127,6 +135,8 @@ fn small() -> PathBuf {
 /// The files of a checkpoint as a hub has them: large ones in its storage, small ones beside a pickle that nobody wants.
 fn files_of(folder: &Path) -> Vec<(String, Content)> {
     let mut files = vec![("pytorch_model.bin".to_owned(), Content::new(b"a program".to_vec(), true))];
+    let other = fs::read(checkout().join("tests/truth/gguf/qwen3-small.gguf")).expect("it is committed");
+    files.push(("other.gguf".to_owned(), Content::new(other, true)));
     for path in walk(folder) {
         let name = path.strip_prefix(folder).expect("it lies below").to_str().expect("UTF-8").to_owned();
         let bytes = fs::read(&path).expect("it can be read");
@@ -479,12 +489,91 @@ fn one_download_can_be_paused_for_longer_than_the_program_runs_while_others_go_a
     let id = begin(&server);
     bench.done(&["pause", &id]);
     bench.done(&["cancel", &id]);
-    eventually("the end of it", || bench.job().filter(|job| job["state"]["state"] == "cancelled"));
-    server.kill();
-    let _server = bench.serve();
-    assert_eq!(bench.job(), None);
+    assert_eq!(bench.job().expect("it is there")["state"]["state"], "cancelled");
+    assert_eq!(bench.wanted(), Vec::<Value>::new());
     let error = bench.failure(&["pause", "77"]);
     assert!(error.contains("77"), "{error}");
+}
+
+#[test]
+fn what_waits_behind_a_download_is_cancelled_at_once_and_forgotten() {
+    let bench = Bench::small();
+    let server = bench.serve();
+    let total = bench.json(&["inspect", REPOSITORY])[0]["download"]["total_bytes"].as_u64().expect("a size");
+    let slow = json!({ "bytes_per_second": total / 20 });
+    call(&server, "limit_downloads", &slow);
+    let begin = |source: &str, name: &str, agreed: u64| {
+        let request = json!({ "source": source, "agreed_bytes": agreed, "name": name });
+        call(&server, "install", &request)["id"].as_u64().expect("a number")
+    };
+    let fetching = |id: u64| {
+        let is_it = |job: &Value| job["id"] == id && job["unit"] == "bytes" && job["done"].as_u64() > Some(0);
+        eventually("the first bytes", || bench.json(&["jobs"]).into_iter().find(is_it));
+    };
+    let state = |id: u64| {
+        let jobs = bench.json(&["jobs"]);
+        let job = jobs.iter().find(|job| job["id"] == id).expect("it is shown");
+        job["state"]["state"].as_str().expect("a word").to_owned()
+    };
+    // Two models of one repository: its checkpoint, and a GGUF file of more bytes.
+    let first = begin(REPOSITORY, "first", total);
+    fetching(first);
+    assert_eq!(begin(REPOSITORY, "first", total - 1), first, "asked for again, it is the same");
+    assert_eq!(bench.wanted().len(), 1);
+    bench.done(&["pause", &first.to_string()]);
+    let second = begin(&format!("{REPOSITORY}:other.gguf"), "second", u64::MAX >> 12);
+    fetching(second);
+    // Let go, it is behind the second one; cancelled, it does not wait for that.
+    bench.done(&["resume", &first.to_string()]);
+    assert_eq!(state(first), "running");
+    bench.done(&["cancel", &first.to_string()]);
+    assert_eq!(state(first), "cancelled");
+    let wanted = bench.wanted();
+    assert!(wanted.len() == 1 && wanted[0]["name"] == "second", "{wanted:?}");
+    // The other one waits for its turn with it, and is asked for again after a cancel.
+    let behind = begin(REPOSITORY, "first", total);
+    bench.done(&["cancel", &behind.to_string()]);
+    let again = begin(REPOSITORY, "first", total);
+    assert_ne!(again, behind);
+    bench.done(&["pause", &again.to_string()]);
+    // An end in order keeps what was wanted, and does not wait for what is paused.
+    let asked = Instant::now();
+    signal(server.pid(), "TERM");
+    eventually("the end of the program", || (!alive(server.pid())).then_some(()));
+    assert!(asked.elapsed() < Duration::from_secs(20), "it took {:?} to end", asked.elapsed());
+    let wanted = bench.wanted();
+    let held: Vec<_> = wanted.iter().map(|it| (it["name"].as_str(), it["held"].as_bool())).collect();
+    assert_eq!(held, [(Some("second"), Some(false)), (Some("first"), Some(true))]);
+    // Asked for, what is paused goes on.
+    let server = bench.serve();
+    call(&server, "limit_downloads", &json!({ "bytes_per_second": null }));
+    eventually("both jobs", || (bench.json(&["jobs"]).len() == 2).then_some(()));
+    bench.done(&["install", REPOSITORY, "--name", "first", "--yes"]);
+    eventually("both models", || bench.listed("first").and(bench.listed("second")));
+    eventually("nothing more to do", || bench.wanted().is_empty().then_some(()));
+}
+
+#[test]
+fn a_commit_whose_files_are_others_than_they_were_is_refused() {
+    let bench = Bench::small();
+    bench.done(&["install", REPOSITORY, "--yes"]);
+    bench.done(&["remove", "bert-small"]);
+    fs::remove_dir_all(bench.cache()).expect("the cache can be emptied");
+    // Another hub says that the same commit has other weights.
+    let folder = bench.home.scratch().join("changed");
+    copied(&small(), &folder);
+    let path = folder.join("model.safetensors");
+    let mut weights = fs::read(&path).expect("it can be read");
+    let last = weights.len() - 1;
+    weights[last] ^= 1;
+    fs::write(&path, &weights).expect("it can be written");
+    let other = Bench::with(&folder);
+    let bench = Bench { hub: other.hub, runtime: other.runtime, ..bench };
+    for arguments in [&["install", REPOSITORY, "--yes"][..], &["inspect", REPOSITORY]] {
+        let error = bench.failure(arguments);
+        assert!(error.contains("model.safetensors") && error.contains("fetched first"), "{error}");
+    }
+    assert_eq!(bench.hub.served(), 0, "nothing was fetched");
 }
 
 #[test]

@@ -1844,7 +1844,8 @@ export interface Commands {
   cancel: { params: JobId; reply: Empty };
   /** Pauses or resumes bulk work: indexing, conversions and downloads. */
   pause: { params: PauseRequest; reply: Empty };
-  /** Has one installation wait, or lets it go on from where it was; the next in line goes ahead meanwhile. */
+  /** Has one installation wait, or lets it go on from where it was. The next in line goes ahead meanwhile, unless the model is being
+ placed or tested already. */
   hold: { params: JobHold; reply: Empty };
   /** The models there are, those that are set aside at the end. */
   models: { params: Empty; reply: Models };

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
-use embedbar_contract::{DownloadLimit, InstallRequest, JobHold};
+use embedbar_contract::{DownloadLimit, Failure, InstallRequest, Job, JobHold};
 use serde::{Deserialize, Serialize};
 
 const VERSION: u64 = 1;
@@ -55,39 +55,51 @@ impl Agreed {
         self.lock().requests.clone()
     }
 
-    /// One more, unless it is there.
-    pub(crate) fn add(&self, request: &InstallRequest, held: bool) {
+    /// Has `start` begin an installation and keeps what was asked for with its job. Nothing is kept where it is refused, and what was
+    /// kept stays.
+    pub(crate) fn begin(
+        &self,
+        request: &InstallRequest,
+        held: bool,
+        start: impl FnOnce() -> Result<Job, Failure>,
+    ) -> Result<Job, Failure> {
+        // Locked for all of it: the job may end, or be paused, before this has returned.
         let mut content = self.lock();
-        if content.requests.iter().all(|other| other.request != *request) {
-            content.requests.push(Agreement { request: request.clone(), held, job: None });
-            self.save(&content);
+        let job = start()?;
+        let kept = Agreement { request: request.clone(), held, job: Some(job.id) };
+        // What is left of the last run is the same by its source and name, whatever was left to be fetched then.
+        let same = |other: &&mut Agreement| match other.job {
+            Some(id) => id == job.id,
+            None => (&other.request.source, &other.request.name) == (&request.source, &request.name),
+        };
+        match content.requests.iter_mut().find(same) {
+            // The job is at what was asked for first.
+            Some(other) if other.job.is_some() => other.held = held,
+            Some(other) => *other = kept,
+            None => content.requests.push(kept),
         }
+        self.save(&content);
+        Ok(job)
     }
 
-    /// The job that is at one of them.
-    pub(crate) fn begun(&self, request: &InstallRequest, job: u64) {
+    /// Has `tell` pause what a job is at, or let it go on, and keeps that.
+    pub(crate) fn hold(&self, hold: JobHold, tell: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        // Locked for both: two that ask at once must not leave the one here and the other there.
         let mut content = self.lock();
-        let found = content.requests.iter_mut().find(|other| other.request == *request);
-        if let Some(agreement) = found {
-            agreement.job = Some(job);
-        }
-    }
-
-    /// The person has paused what a job is at, or lets it go on.
-    pub(crate) fn hold(&self, hold: JobHold) {
-        let mut content = self.lock();
+        tell()?;
         let found = content.requests.iter_mut().find(|other| other.job == Some(hold.id));
         if let Some(agreement) = found.filter(|agreement| agreement.held != hold.held) {
             agreement.held = hold.held;
             self.save(&content);
         }
+        Ok(())
     }
 
-    /// One has ended.
-    pub(crate) fn remove(&self, request: &InstallRequest) {
+    /// What a job was at is over, or nobody wants it any more.
+    pub(crate) fn remove(&self, job: u64) {
         let mut content = self.lock();
         let before = content.requests.len();
-        content.requests.retain(|other| other.request != *request);
+        content.requests.retain(|other| other.job != Some(job));
         if content.requests.len() < before {
             self.save(&content);
         }
@@ -120,6 +132,8 @@ impl Agreed {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -134,27 +148,51 @@ mod tests {
         assert_eq!(agreed.limit(), DownloadLimit::default());
     }
 
+    fn request(source: &str, agreed_bytes: u64) -> InstallRequest {
+        InstallRequest { source: source.to_owned(), agreed_bytes: Some(agreed_bytes), ..InstallRequest::default() }
+    }
+
+    fn job(id: u64) -> Job {
+        let json = serde_json::json!({"id": id, "kind": "install", "title": "", "state": {"state": "running"}, "unit": "bytes",
+            "done": 0, "detail": "", "elapsed_ms": 0.0});
+        serde_json::from_value(json).expect("it is a job")
+    }
+
+    /// As the next start finds it.
+    fn kept(file: &Path) -> Vec<(String, Option<u64>, bool)> {
+        let all = Agreed::open(file.to_owned()).all();
+        all.into_iter().map(|it| (it.request.source, it.request.agreed_bytes, it.held)).collect()
+    }
+
     #[test]
     fn what_has_not_ended_is_there_at_the_next_start() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("installing.json");
-        let request = |source: &str| InstallRequest { source: source.to_owned(), ..InstallRequest::default() };
         let agreed = Agreed::open(file.clone());
-        for source in ["a/b", "c/d", "a/b"] {
-            agreed.add(&request(source), false);
-        }
-        let kept = || -> Vec<(InstallRequest, bool)> {
-            Agreed::open(file.clone()).all().into_iter().map(|it| (it.request, it.held)).collect()
-        };
-        assert_eq!(kept(), [(request("a/b"), false), (request("c/d"), false)]);
-        agreed.begun(&request("c/d"), 7);
-        agreed.hold(JobHold { id: 7, held: true });
-        assert_eq!(kept(), [(request("a/b"), false), (request("c/d"), true)]);
-        agreed.remove(&request("a/b"));
-        agreed.hold(JobHold { id: 7, held: false });
-        assert_eq!(kept(), [(request("c/d"), false)]);
+        agreed.begin(&request("a/b", 5), false, || Ok(job(1))).expect("it begins");
+        agreed.begin(&request("c/d", 6), false, || Ok(job(2))).expect("it begins");
+        // Asked again while the first is at it, with less to be fetched by now: it is one job.
+        agreed.begin(&request("a/b", 4), false, || Ok(job(1))).expect("it is known");
+        let refused = Failure::internal("another is at it");
+        assert!(agreed.begin(&request("e/f", 7), false, || Err(refused.clone())).is_err());
+        assert_eq!(kept(&file), [("a/b".into(), Some(5), false), ("c/d".into(), Some(6), false)]);
+        agreed.hold(JobHold { id: 2, held: true }, || Ok(())).expect("it is told");
+        assert!(agreed.hold(JobHold { id: 1, held: true }, || Err(refused)).is_err());
+        agreed.remove(1);
+        agreed.hold(JobHold { id: 1, held: true }, || Ok(())).expect("it is told");
+        assert_eq!(kept(&file), [("c/d".into(), Some(6), true)]);
+
+        let next = Agreed::open(file.clone());
+        // Other jobs have these numbers now.
+        next.remove(2);
+        next.begin(&request("c/d", 3), false, || Ok(job(1))).expect("it begins");
+        assert_eq!(kept(&file), [("c/d".into(), Some(3), false)]);
+        // A cancelled one is asked for again: its end does not take the new one along.
+        next.begin(&request("c/d", 2), false, || Ok(job(2))).expect("it begins");
+        next.remove(1);
+        assert_eq!(kept(&file), [("c/d".into(), Some(2), false)]);
         let limit = DownloadLimit { bytes_per_second: Some(5) };
-        agreed.set_limit(limit);
+        next.set_limit(limit);
         assert_eq!(Agreed::open(file.clone()).limit(), limit);
         std::fs::write(&file, "{").expect("it can be written");
         assert!(Agreed::open(file).all().is_empty());

@@ -117,15 +117,35 @@ impl Download {
             total_bytes: self.quote.total,
             fetch_bytes: self.quote.to_fetch,
             folder: self.target.folder().display().to_string(),
-            licence: self.licence.clone().or_else(|| self.known.map(|entry| entry.licence.clone())),
+            licence: self.licence.clone().or_else(|| Some(self.known.filter(|_| self.is_theirs())?.licence.clone())),
             kind: self.kind(),
             known: self.known.map(|entry| entry.id.clone()),
             architecture: self.known.map(|entry| entry.architecture.family().to_owned()),
             dims: self.known.map(|entry| entry.recipe.dims),
             max_tokens: self.known.map(|entry| entry.recipe.max_tokens),
             needs_bytes: self.known.map(|entry| entry.running_bytes(self.quote.total)),
-            notes: self.known.map_or_else(Vec::new, |entry| unlike_pinned(entry, &self.snapshot)),
+            notes: self.notes(),
         }
+    }
+
+    /// Whether the catalogue names the repository, and not only a model of its name.
+    fn is_theirs(&self) -> bool {
+        let repository = self.snapshot.repository.as_str();
+        self.known.is_some_and(|entry| {
+            entry.repo == repository || entry.variants.iter().any(|variant| variant.repo == repository)
+        })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let Some(entry) = self.known else { return Vec::new() };
+        let mut notes = unlike_pinned(entry, &self.snapshot);
+        if !self.is_theirs() {
+            let (id, repo) = (&entry.id, &entry.repo);
+            notes.push(format!(
+                "what is said of it here is what the catalogue says of `{id}` by `{repo}`: by its name it is a copy"
+            ));
+        }
+        notes
     }
 
     /// What kind of files it is.

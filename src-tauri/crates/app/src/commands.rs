@@ -171,6 +171,8 @@ impl Commands for App {
 
     async fn cancel(&self, id: JobId) -> Result<Empty, Failure> {
         self.jobs.cancel(id)?;
+        // At once: its turn may not come before the program ends.
+        self.agreed.remove(id.id);
         Ok(Empty {})
     }
 
@@ -181,8 +183,7 @@ impl Commands for App {
     }
 
     async fn hold(&self, hold: JobHold) -> Result<Empty, Failure> {
-        self.jobs.hold(hold)?;
-        self.agreed.hold(hold);
+        self.hold_job(hold)?;
         Ok(Empty {})
     }
 

@@ -44,15 +44,16 @@ impl FirstUse {
         let Some(known) = seen.commits.get(&key(snapshot)) else { return Ok(()) };
         for file in &snapshot.files {
             let (now, first) = (file.digest.to_string(), known.get(file.path.as_str()));
-            // Digests of two kinds cannot be compared.
-            if let Some(first) = first.filter(|first| first.len() == now.len() && **first != now) {
+            // A digest of another kind is another file as well: at one commit a file is kept in one way.
+            if let Some(first) = first.filter(|first| **first != now) {
                 let (repository, commit) = (&snapshot.repository, &snapshot.commit);
                 let message = format!(
-                    "`{}` of `{repository}` at the commit `{commit}` was `{first}` when it was fetched first, and the hub says `{now}` now",
+                    "`{}` of `{repository}` at the commit `{commit}` was `{first}` when it was fetched first, and is said to be `{now}` now",
                     file.path
                 );
                 return Err(Failure::new(FailureCode::ModelInvalid, message).hint(
-                    "A commit never changes: somebody on the way is not honest. Look at what `HF_ENDPOINT` names, or try another network.",
+                    "A commit never changes, so one of the two is wrong. Look at what `HF_ENDPOINT` names now and named then. If the first \
+                     was wrong, remove the models that came from there and `first-use.json` from Embedbar's folder.",
                 ));
             }
         }
@@ -119,6 +120,14 @@ mod tests {
             assert_eq!(failure.code, FailureCode::ModelInvalid);
             assert!(failure.message.contains("model.safetensors") && failure.message.contains(&first), "{failure}");
         }
+        // The hub says of the same file that git itself keeps it: it would be verified by another digest.
+        let listed = format!(
+            r#"{{"format_version":1,"files":{{"model.safetensors":{{"size":9,"blob_id":"{}"}}}}}}"#,
+            "0a".repeat(20)
+        );
+        let repository = "owner/name".parse().expect("an id");
+        let plain = listing(listed.as_bytes(), &repository, &"1".repeat(40)).expect("a listing").expect("a good one");
+        assert!(FirstUse::open(file.clone()).check(&plain).is_err());
         std::fs::write(&file, r#"{"version":9}"#).expect("it can be written");
         let newer = FirstUse::open(file.clone());
         newer.record(&snapshot(&first, '1'));

@@ -1,9 +1,10 @@
 //! Long work, apart from the queries: indexing on a thread of its own, conversions and installations in processes of their own,
 //! each one at a time.
 //!
-//! A job is known from the moment it is asked for; it can be cancelled at any time, paused with all bulk work (an installation also
-//! by itself), and is shown for a while after it has ended. Jobs do not survive the process: what was indexed is kept by the index, and the next start goes
-//! on from there; of a conversion nothing is left but what the next start sweeps away.
+//! A job is known from the moment it is asked for; it can be cancelled at any time, paused with all bulk work (an installation
+//! also by itself), and is shown for a while after it has ended. The list does not survive the process: what was indexed is kept by
+//! the index, and the next start goes on from there, as it does with installations, paused ones included ([`crate::agreed`]); of a
+//! conversion nothing is left but what the next start sweeps away.
 //!
 //! ```text
 //! commands, observer ─► board (what each is to do, what is told of it)
@@ -76,7 +77,7 @@ impl Jobs {
 
     /// Queues the indexing of `path`; a job for the same path that has not ended is returned instead of a second one.
     pub(crate) fn index(&self, path: PathBuf) -> Result<Job, Failure> {
-        match self.board.add_index(path.clone()) {
+        match self.board.add_index(path.clone())? {
             Added::Known(job) => Ok(job),
             Added::New(job, control) => {
                 self.indexing
@@ -129,7 +130,7 @@ impl Jobs {
     /// Cancels all of them and waits until no child is left, which takes a few seconds at most.
     pub(crate) async fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.board.cancel_all();
+        self.board.close();
         while [JobKind::Convert, JobKind::Install, JobKind::Verify].iter().any(|kind| self.board.has_open(*kind)) {
             tokio::time::sleep(POLL).await;
         }

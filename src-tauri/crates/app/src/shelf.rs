@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use embedbar_contract::{
-    ConvertFormat, ConvertRequest, Failure, FailureCode, InstallOffer, InstallRequest, Job, ModelDetails, ModelInfo,
-    ModelKind, Models, Removed, SdkKeep, SdkProposal,
+    ConvertFormat, ConvertRequest, Failure, FailureCode, InstallOffer, InstallRequest, Job, JobHold, ModelDetails,
+    ModelInfo, ModelKind, Models, Removed, SdkKeep, SdkProposal,
 };
 use embedbar_convert::certificate::Certificate;
 use embedbar_hub::HubClient;
@@ -125,14 +125,18 @@ impl App {
             }
         };
         let name = checked_name(&name)?;
-        self.agreed.add(&request, held);
-        let install = Install { request: request.clone(), name, source, files, held };
-        let job = self.jobs.install(Work::Install(Box::new(install)));
-        match &job {
-            Ok(job) => self.agreed.begun(&request, job.id),
-            Err(_) => self.agreed.remove(&request),
+        let install = Box::new(Install { request: request.clone(), name, source, files, held });
+        let job = self.agreed.begin(&request, held, || self.jobs.install(Work::Install(install)))?;
+        if job.held && !held {
+            // It was paused, and now it is asked for.
+            self.hold_job(JobHold { id: job.id, held: false })?;
         }
-        job
+        Ok(job)
+    }
+
+    /// Has an installation wait, or lets it go on.
+    pub(crate) fn hold_job(&self, hold: JobHold) -> Result<(), Failure> {
+        self.agreed.hold(hold, || self.jobs.hold(hold))
     }
 
     /// An installation has ended: what was wanted besides is begun.

@@ -92,7 +92,8 @@ commands! {
     cancel(JobId) -> Empty;
     /// Pauses or resumes bulk work: indexing, conversions and downloads.
     pause(PauseRequest) -> Empty;
-    /// Has one installation wait, or lets it go on from where it was; the next in line goes ahead meanwhile.
+    /// Has one installation wait, or lets it go on from where it was. The next in line goes ahead meanwhile, unless the model is being
+    /// placed or tested already.
     hold(JobHold) -> Empty;
     /// The models there are, those that are set aside at the end.
     models(Empty) -> Models;

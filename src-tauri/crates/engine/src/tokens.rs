@@ -390,7 +390,10 @@ mod tests {
         let unnamed = template(&["[CLS]", "[MASK]"], &[]);
         let mut second = template(&["[CLS]"], &[]);
         second["single"][1]["Sequence"]["id"] = json!("B");
-        for (template, problem) in [(&unnamed, "`[MASK]`"), (&second, "a second one")] {
+        let good = template(&["[CLS]"], &["[SEP]"]);
+        let inner = json!({"type": "Sequence", "processors": [&good]});
+        let twice = json!({"type": "Sequence", "processors": [&good, inner]});
+        for (template, problem) in [(&unnamed, "`[MASK]`"), (&second, "a second one"), (&twice, "several templates")] {
             let nested = json!({"type": "Sequence", "processors": [template]});
             for template in [template, &nested] {
                 assert!(Tokenizer::from_bytes(tokenizer(template)).is_ok());

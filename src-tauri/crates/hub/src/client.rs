@@ -210,6 +210,12 @@ impl HubClient {
         let (_, answer): (_, serde_json::Value) = self.json(url, &asked).await?;
         let commit = answer["sha"].as_str().filter(|commit| is_commit(commit));
         let commit = commit.ok_or_else(|| HubError::NotAHub { host: self.host(), reason: "it names no commit" })?;
+        if is_commit(revision) && commit != revision {
+            return Err(HubError::NotAHub {
+                host: self.host(),
+                reason: "it answers for another commit than it was asked for",
+            });
+        }
         Description::of(repository, commit.to_owned(), &answer)
     }
 

@@ -112,6 +112,18 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_hub_that_answers_for_another_commit_is_not_believed() {
+    let hub = FakeHub::start(REPOSITORY, vec![("config.json", Content::new(b"{}".to_vec(), false))])
+        .await
+        .expect("it starts");
+    hub.misbehave(|_| Fault::OtherCommit);
+    let client = client(&hub.endpoint, options());
+    assert_eq!(client.describe(&id(), "main").await.expect("a branch may be anywhere").commit, "f".repeat(40));
+    let error = client.describe(&id(), COMMIT).await.expect_err("a commit is where it is");
+    assert!(error.to_string().contains("another commit"), "{error}");
+}
+
+#[tokio::test]
 async fn a_file_arrives_whole_with_each_byte_once_and_the_token_stays_with_the_hub() {
     let bench = Bench::new(1_000_003).await;
     let transfer = Transfer::new();

@@ -4,20 +4,33 @@
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
 
-/// Checks that each template for one text has what it names: special tokens that its table knows, and no second text. The error
-/// says which it lacks.
+/// Checks that there is at most one template and that it has what it names for one text: special tokens that its table knows, and no
+/// second text. The error says what is wrong.
 ///
-/// Templates for pairs of texts are left alone, because an embedding is of one.
+/// A second template would be given the pieces of the first as so many texts. What a template says of pairs of texts is left alone,
+/// because an embedding is of one.
 pub fn check_templates(post_processor: Option<&PostProcessorWrapper>) -> Result<(), String> {
     // As the library has read it, written out again: its types keep their pieces to themselves.
     let written = serde_json::to_value(post_processor).map_err(|error| error.to_string())?;
-    check(&written)
+    let mut templates = Vec::new();
+    collect(&written, &mut templates);
+    match *templates {
+        [] => Ok(()),
+        [template] => check(template),
+        _ => Err("it puts the special tokens of several templates around a text".to_owned()),
+    }
+}
+
+fn collect<'part>(part: &'part Value, templates: &mut Vec<&'part Value>) {
+    if part["type"] == "TemplateProcessing" {
+        templates.push(part);
+    }
+    for inner in part["processors"].as_array().into_iter().flatten() {
+        collect(inner, templates);
+    }
 }
 
 fn check(part: &Value) -> Result<(), String> {
-    for inner in part["processors"].as_array().into_iter().flatten() {
-        check(inner)?;
-    }
     let named = |piece: &Value| piece["SpecialToken"]["id"].as_str().map(str::to_owned);
     for piece in part["single"].as_array().into_iter().flatten() {
         if let Some(name) = named(piece).filter(|name| part["special_tokens"].get(name).is_none()) {

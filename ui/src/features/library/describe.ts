@@ -145,7 +145,7 @@ export function offerRows({ inspection, download, disk_available_bytes }: Instal
     rows.push({ name: 'Commit', value: shortHash(commit), title: commit });
     rows.push({ name: 'To fetch', value: fetch_bytes === total_bytes ? all : fetch_bytes === 0 ? `nothing: all ${all} are here` : `${fileSize(fetch_bytes)} of ${all}; the rest is here` });
     rows.push({ name: 'Files', value: KIND[download.kind] ?? download.kind });
-    // Of a stranger's repository nothing is known before its files are here.
+    // What the catalogue says of a model of that name; of any other nothing is known before its files are here.
     rows.push(...modelRows(download, null, total_bytes));
     rows.push({ name: 'Into', value: shownPath(folder, home, 46), title: folder });
   }

@@ -14,6 +14,12 @@ use super::pace::{Pace, seconds_for};
 use super::wish::{Everywhere, Load, Reason, Wish};
 use crate::conversion::Conversion;
 
+/// What is told of a job whose turn has not come.
+const WAITING: &str = "waiting to start";
+
+/// What is told of a cancelled installation.
+pub(super) const RESUMABLE: &str = "cancelled; what was downloaded is kept and goes on when you ask again";
+
 /// Ended jobs that are still shown.
 const KEPT_ENDED: usize = 8;
 
@@ -72,6 +78,8 @@ enum Stage {
     Waiting(Instant),
     /// At work since then.
     Begun(Instant),
+    /// In its queue once more, after it was at work first at that time.
+    Again(Instant),
     /// Over, after that long.
     Ended(Duration),
 }
@@ -122,7 +130,7 @@ impl Entry {
 
     fn elapsed(&self) -> Duration {
         match self.stage {
-            Stage::Waiting(since) | Stage::Begun(since) => since.elapsed(),
+            Stage::Waiting(since) | Stage::Begun(since) | Stage::Again(since) => since.elapsed(),
             Stage::Ended(took) => took,
         }
     }
@@ -156,9 +164,12 @@ impl Entry {
         job.seconds_left = left.zip(job.bytes_per_second).and_then(|(left, rate)| seconds_for(left, rate));
         match self.wish {
             Wish::Wait(Reason::Memory) if !self.is_over() => "paused: memory is short".clone_into(&mut job.detail),
-            Wish::Wait(Reason::Held) if !self.is_over() => {
-                "paused; it goes on from here, and the next one goes ahead".clone_into(&mut job.detail);
+            Wish::Wait(Reason::Held) if !self.is_over() => match self.stage {
+                // A child has it, which holds a model.
+                Stage::Begun(_) if self.load == Load::Heavy => "paused; what is behind it waits, too",
+                _ => "paused; the next one goes ahead",
             }
+            .clone_into(&mut job.detail),
             _ => {}
         }
         job
@@ -169,6 +180,8 @@ impl Entry {
 struct Registry {
     last_id: u64,
     everywhere: Everywhere,
+    /// Whether nothing is taken any more, because the application is about to end.
+    closed: bool,
     entries: VecDeque<Entry>,
 }
 
@@ -215,7 +228,7 @@ impl Board {
     }
 
     /// Adds the indexing of `path`.
-    pub(crate) fn add_index(&self, path: PathBuf) -> Added<Control> {
+    pub(crate) fn add_index(&self, path: PathBuf) -> Result<Added<Control>, Failure> {
         let title = path.display().to_string();
         let control = Control::default();
         self.add(&mut self.lock(), Task::Index(path), control.clone(), Reins::Index(control), |job| job.title = title)
@@ -235,9 +248,9 @@ impl Board {
             .hint("Wait until it is done, cancel it, or name another target."));
         }
         let (title, target) = (conversion.title.clone(), target.display().to_string());
-        Ok(self.add_work(&mut registry, Task::Convert(conversion), |job| {
+        self.add_work(&mut registry, Task::Convert(conversion), |job| {
             (job.kind, job.title, job.target) = (JobKind::Convert, title, Some(target));
-        }))
+        })
     }
 
     /// Adds the installation of the model `name` from `source`, or a test of an installed one where there is no source; refuses
@@ -270,9 +283,9 @@ impl Board {
             Some(source) => (JobKind::Install, format!("Install {name} from {source}")),
             None => (JobKind::Verify, format!("Verify {name}")),
         };
-        Ok(self.add_work(&mut registry, task, |job| {
+        self.add_work(&mut registry, task, |job| {
             (job.kind, job.title, job.held) = (kind, title, held);
-        }))
+        })
     }
 
     fn add_work(
@@ -280,7 +293,7 @@ impl Board {
         registry: &mut Registry,
         task: Task,
         describe: impl FnOnce(&mut Job),
-    ) -> Added<watch::Receiver<Wish>> {
+    ) -> Result<Added<watch::Receiver<Wish>>, Failure> {
         let (sender, receiver) = watch::channel(Wish::Go);
         self.add(registry, task, receiver, Reins::Work(sender), |job| {
             job.unit = JobUnit::Bytes;
@@ -293,7 +306,7 @@ impl Board {
         self.retell(|entry| entry.job.id == id, |entry| entry.load = load);
     }
 
-    /// Has one job wait, or lets it go on. Says whether that is known of it from now on.
+    /// Has one job wait, or lets it go on; refuses what cannot wait by itself.
     pub(crate) fn hold(&self, JobHold { id, held }: JobHold) -> Result<(), Failure> {
         let kind =
             self.lock().entries.iter().find(|entry| entry.job.id == id && !entry.is_over()).map(|it| it.job.kind);
@@ -327,9 +340,12 @@ impl Board {
         listener: R,
         reins: Reins,
         describe: impl FnOnce(&mut Job),
-    ) -> Added<R> {
+    ) -> Result<Added<R>, Failure> {
+        if registry.closed {
+            return Err(Failure::new(FailureCode::Cancelled, "Embedbar is about to end"));
+        }
         if let Some(entry) = registry.open(|other| *other == task) {
-            return Added::Known(entry.snapshot());
+            return Ok(Added::Known(entry.snapshot()));
         }
         registry.last_id += 1;
         let mut job = Job {
@@ -344,7 +360,7 @@ impl Board {
             total: None,
             bytes_per_second: None,
             seconds_left: None,
-            detail: "waiting to start".to_owned(),
+            detail: WAITING.to_owned(),
             elapsed_ms: 0.0,
         };
         describe(&mut job);
@@ -356,7 +372,7 @@ impl Board {
         registry.entries.push_front(entry);
         registry.forget_the_oldest();
         self.changed.notify_one();
-        Added::New(job, listener)
+        Ok(Added::New(job, listener))
     }
 
     /// Says that a job's turn has come, be it again; false where it was cancelled while it waited.
@@ -364,13 +380,30 @@ impl Board {
         let mut registry = self.lock();
         let waiting = |entry: &&mut Entry| entry.job.id == id && !entry.is_over();
         match registry.entries.iter_mut().find(waiting) {
-            Some(entry) if matches!(entry.stage, Stage::Waiting(_)) => entry.stage = Stage::Begun(Instant::now()),
-            Some(_) => {}
+            Some(entry) => {
+                entry.stage = match entry.stage {
+                    Stage::Again(since) => Stage::Begun(since),
+                    _ => Stage::Begun(Instant::now()),
+                }
+            }
             None => return false,
         }
         drop(registry);
         self.changed.notify_one();
         true
+    }
+
+    /// A job that was at work waits in its queue once more.
+    pub(crate) fn put_back(&self, id: u64) {
+        self.edit(id, |entry| {
+            if let Stage::Begun(since) = entry.stage {
+                entry.stage = Stage::Again(since);
+                WAITING.clone_into(&mut entry.job.detail);
+                if entry.wish == Wish::Stop {
+                    stop(entry);
+                }
+            }
+        });
     }
 
     /// Changes what is told of a job.
@@ -408,9 +441,12 @@ impl Board {
         Ok(())
     }
 
-    /// Asks every job to stop.
-    pub(crate) fn cancel_all(&self) {
-        self.lock().entries.iter_mut().for_each(stop);
+    /// Asks every job to stop and takes no more, because the application is about to end.
+    pub(crate) fn close(&self) {
+        let mut registry = self.lock();
+        registry.closed = true;
+        registry.entries.iter_mut().for_each(stop);
+        drop(registry);
         self.changed.notify_one();
     }
 
@@ -462,8 +498,10 @@ fn unknown(id: u64) -> Failure {
 /// Asks a job to stop; one whose turn has not come has nothing to finish.
 fn stop(entry: &mut Entry) {
     entry.follow(Wish::Stop);
-    if matches!(entry.stage, Stage::Waiting(_)) {
-        entry.end(Ending::Cancelled("cancelled before it began".to_owned()));
+    match entry.stage {
+        Stage::Waiting(_) => entry.end(Ending::Cancelled("cancelled before it began".to_owned())),
+        Stage::Again(_) => entry.end(Ending::Cancelled(RESUMABLE.to_owned())),
+        Stage::Begun(_) | Stage::Ended(_) => {}
     }
 }
 
@@ -515,7 +553,7 @@ mod tests {
     #[test]
     fn short_memory_holds_conversions_and_says_so_while_indexing_goes_on() {
         let board = board();
-        let (index, _control) = added(board.add_index("/docs".into()));
+        let (index, _control) = added(board.add_index("/docs".into()).expect("it is free"));
         let (id, wishes) = added(board.add_conversion(conversion("/a", "/x.gguf")).expect("it is free"));
         assert!(board.begin(id) && board.begin(index));
         board.set_memory_is_short(true);
@@ -577,7 +615,7 @@ mod tests {
         board.set_paused(false);
         assert_eq!((*wishes.borrow(), job(&board, id).held), (Wish::Go, false));
 
-        let (index, _control) = added(board.add_index("/docs".into()));
+        let (index, _control) = added(board.add_index("/docs".into()).expect("it is free"));
         let code = |held| board.hold(held).expect_err("it cannot be held").code;
         assert_eq!(code(JobHold { id: index, held: true }), FailureCode::InvalidRequest);
         board.end(id, Ending::Done(String::new()));
@@ -592,6 +630,7 @@ mod tests {
         board.hold(JobHold { id, held: false }).expect("it is an installation");
         assert!(board.begin(id));
         std::thread::sleep(Duration::from_millis(30));
+        board.put_back(id);
         assert!(board.begin(id) && job(&board, id).elapsed_ms >= 30.0);
     }
 
@@ -601,12 +640,36 @@ mod tests {
         let (running, wishes) = added(board.add_conversion(conversion("/a", "/x.gguf")).expect("it is free"));
         let (waiting, _wishes) = added(board.add_conversion(conversion("/b", "/y.gguf")).expect("it is free"));
         assert!(board.begin(running));
-        board.cancel_all();
+        board.close();
         board.set_paused(true);
         board.set_paused(false);
         assert_eq!((*wishes.borrow(), job(&board, running).state), (Wish::Stop, JobState::Cancelling));
         assert_eq!(job(&board, waiting).state, JobState::Cancelled);
         assert!(!board.begin(waiting), "its turn never comes");
+        let late = board.add_conversion(conversion("/c", "/z.gguf")).err().map(|failure| failure.code);
+        assert_eq!(late, Some(FailureCode::Cancelled), "nothing new is taken while the application ends");
+    }
+
+    #[test]
+    fn what_is_in_its_queue_once_more_is_cancelled_at_once() {
+        let board = board();
+        let (id, wishes) = added(board.add_install("mine", Some("owner/mine"), false).expect("it is free"));
+        assert!(board.begin(id));
+        board.edit(id, |entry| entry.count_bytes(5, 10));
+        board.hold(JobHold { id, held: true }).expect("it is an installation");
+        board.put_back(id);
+        board.hold(JobHold { id, held: false }).expect("it is an installation");
+        assert_eq!(job(&board, id).detail, WAITING);
+        assert_eq!(*wishes.borrow(), Wish::Go);
+        board.cancel(JobId { id }).expect("it is there");
+        assert_eq!((job(&board, id).state, board.begin(id)), (JobState::Cancelled, false));
+        // The same where the cancel came while it was still at work.
+        let (id, _wishes) = added(board.add_install("mine", Some("owner/mine"), false).expect("it is free"));
+        assert!(board.begin(id));
+        board.cancel(JobId { id }).expect("it is there");
+        assert_eq!(job(&board, id).state, JobState::Cancelling);
+        board.put_back(id);
+        assert_eq!(job(&board, id).state, JobState::Cancelled);
     }
 
     #[test]
@@ -630,12 +693,12 @@ mod tests {
     #[test]
     fn only_the_newest_of_those_that_have_ended_are_kept() {
         let board = board();
-        let open = added(board.add_index("/open".into())).0;
+        let open = added(board.add_index("/open".into()).expect("it is free")).0;
         for number in 0..20 {
-            let id = added(board.add_index(format!("/{number}").into())).0;
+            let id = added(board.add_index(format!("/{number}").into()).expect("it is free")).0;
             board.end(id, Ending::Done(String::new()));
         }
-        let last = added(board.add_index("/last".into())).0;
+        let last = added(board.add_index("/last".into()).expect("it is free")).0;
         let ids: Vec<u64> = board.snapshot().iter().map(|job| job.id).collect();
         assert_eq!((ids.len(), ids[0], ids.contains(&open)), (KEPT_ENDED + 2, last, true), "{ids:?}");
     }

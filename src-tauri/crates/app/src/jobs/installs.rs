@@ -1,8 +1,8 @@
 //! The task that installs and verifies, one model after the other: fetched here, looked at and tested in a process of its own,
 //! and put into the library by one rename.
 //!
-//! What a person holds while it is being fetched leaves the line, so that the next one goes ahead; it comes to the end of the line
-//! again when it is let go.
+//! What a person pauses while it is being fetched leaves the line, so that the next one goes ahead; it comes to the end of the line
+//! again when it is let go. What a child has in its hands waits where it is.
 //!
 //! ```text
 //! download (resumes) ─► scratch: a tree of links ─► installer process: recognise, place, test ─► rename ─► library
@@ -22,7 +22,7 @@ use embedbar_wire::installer::{Brought, Done, Manner, Order};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-use super::board::{Board, Ending};
+use super::board::{Board, Ending, RESUMABLE};
 use super::wish::{Load, Reason, Wish};
 use crate::agreed::Agreed;
 use crate::arrivals::Download;
@@ -149,7 +149,10 @@ impl Line {
             Work::Install(install) => {
                 let outcome = if goes_on { Some(bench.install(install).await) } else { None };
                 match outcome {
-                    Some(Ok(Came::Held)) => return Some(turn),
+                    Some(Ok(Came::Held)) => {
+                        self.board.put_back(turn.id);
+                        return Some(turn);
+                    }
                     Some(Ok(Came::Installed(summary))) => self.close(turn.id, install, Some(Ok(summary))),
                     Some(Err(failure)) => self.close(turn.id, install, Some(Err(failure))),
                     None => self.close(turn.id, install, None),
@@ -169,12 +172,8 @@ impl Line {
         let held = Wish::Wait(Reason::Held);
         let Ok(wish) = turn.wishes.wait_for(|wish| *wish != held).await.map(|wish| *wish) else { return };
         match (&turn.work, wish) {
-            // Whoever is at work may take hours; this one has nothing to wait for.
-            (Work::Install(install), Wish::Stop) => {
-                let cancelled = || Failure::new(FailureCode::Cancelled, "the work was cancelled");
-                let begun = self.board.begin(turn.id);
-                self.close(turn.id, install, begun.then(|| Err(cancelled())));
-            }
+            // Whoever is at work may take hours; this one has ended, and the board knows.
+            (Work::Install(install), Wish::Stop) => self.close(turn.id, install, None),
             _ => {
                 if let Some(queue) = self.queue.upgrade() {
                     // Nobody listens any more where the application ends.
@@ -191,7 +190,7 @@ impl Line {
         let broken_off = outcome.as_ref().is_none_or(|it| it.as_ref().is_err_and(cancelled));
         // What ends because the program does goes on at the next start.
         if !(broken_off && self.stopping.load(Ordering::Relaxed)) {
-            self.workshop.agreed.remove(&install.request);
+            self.workshop.agreed.remove(id);
         }
         if let Some(outcome) = outcome {
             self.end(id, &install.name, outcome);
@@ -207,9 +206,7 @@ impl Line {
         }
         let ending = match outcome {
             Ok(summary) => Ending::Done(summary),
-            Err(failure) if failure.code == FailureCode::Cancelled => {
-                Ending::Cancelled("cancelled; what was downloaded is kept and goes on when you ask again".to_owned())
-            }
+            Err(failure) if failure.code == FailureCode::Cancelled => Ending::Cancelled(RESUMABLE.to_owned()),
             Err(failure) => Ending::Failed(failure),
         };
         self.board.end(id, ending);
@@ -234,6 +231,10 @@ impl Bench<'_> {
                 None => return Ok(Came::Held),
             },
         };
+        // It may have been paused as the download ended: going on from there fetches nothing.
+        if *self.wishes.borrow() == Wish::Wait(Reason::Held) {
+            return Ok(Came::Held);
+        }
         // From here on a model is opened, which takes memory.
         self.board.set_load(self.id, Load::Heavy);
         let staging = self.workshop.library.stage(&install.name)?;

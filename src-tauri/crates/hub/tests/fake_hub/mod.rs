@@ -71,6 +71,8 @@ pub(crate) enum Fault {
     Length(i64),
     /// It has another ETag and is another file.
     Changed,
+    /// The repository is at another commit, whichever was asked for.
+    OtherCommit,
 }
 
 /// A file of the repository.
@@ -280,7 +282,7 @@ impl Shared {
         let parts: Vec<&str> = rest.trim_start_matches('/').splitn(3, '/').collect();
         match (api, parts.as_slice()) {
             (_, [_, revision, ..]) if !["main", COMMIT].contains(revision) => missing("RevisionNotFound"),
-            (true, [""] | ["revision", _]) => self.information(),
+            (true, [""] | ["revision", _]) => self.information(fault),
             (true, ["tree", _]) => self.tree(request),
             (false, ["resolve", _, file]) => match self.files.get(*file) {
                 Some(content) => self.resolve(content, request, fault),
@@ -290,10 +292,11 @@ impl Shared {
         }
     }
 
-    fn information(&self) -> Answer {
+    fn information(&self, fault: &Fault) -> Answer {
+        let commit = if matches!(fault, Fault::OtherCommit) { "f".repeat(40) } else { COMMIT.to_owned() };
         let names: Vec<_> = self.files.keys().map(|path| format!("{{\"rfilename\":\"{path}\"}}")).collect();
         let text = format!(
-            "{{\"id\":\"{0}\",\"modelId\":\"{0}\",\"sha\":\"{COMMIT}\",\"private\":false,\"gated\":\"auto\",\"library_name\":\"sentence-transformers\",\
+            "{{\"id\":\"{0}\",\"modelId\":\"{0}\",\"sha\":\"{commit}\",\"private\":false,\"gated\":\"auto\",\"library_name\":\"sentence-transformers\",\
              \"pipeline_tag\":\"feature-extraction\",\"cardData\":{{\"license\":\"apache-2.0\"}},\"tags\":[\"mteb\"],\"siblings\":[{1}]}}",
             self.repository,
             names.join(",")

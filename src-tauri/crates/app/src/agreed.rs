@@ -60,13 +60,12 @@ impl Agreed {
     pub(crate) fn begin(
         &self,
         request: &InstallRequest,
-        held: bool,
         start: impl FnOnce() -> Result<Job, Failure>,
     ) -> Result<Job, Failure> {
         // Locked for all of it: the job may end, or be paused, before this has returned.
         let mut content = self.lock();
         let job = start()?;
-        let kept = Agreement { request: request.clone(), held, job: Some(job.id) };
+        let kept = Agreement { request: request.clone(), held: job.held, job: Some(job.id) };
         // What is left of the last run is the same by its source and name, whatever was left to be fetched then.
         let same = |other: &&mut Agreement| match other.job {
             Some(id) => id == job.id,
@@ -74,7 +73,7 @@ impl Agreed {
         };
         match content.requests.iter_mut().find(same) {
             // The job is at what was asked for first.
-            Some(other) if other.job.is_some() => other.held = held,
+            Some(other) if other.job.is_some() => other.held = job.held,
             Some(other) => *other = kept,
             None => content.requests.push(kept),
         }
@@ -169,12 +168,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("installing.json");
         let agreed = Agreed::open(file.clone());
-        agreed.begin(&request("a/b", 5), false, || Ok(job(1))).expect("it begins");
-        agreed.begin(&request("c/d", 6), false, || Ok(job(2))).expect("it begins");
+        agreed.begin(&request("a/b", 5), || Ok(job(1))).expect("it begins");
+        agreed.begin(&request("c/d", 6), || Ok(job(2))).expect("it begins");
         // Asked again while the first is at it, with less to be fetched by now: it is one job.
-        agreed.begin(&request("a/b", 4), false, || Ok(job(1))).expect("it is known");
+        agreed.begin(&request("a/b", 4), || Ok(job(1))).expect("it is known");
         let refused = Failure::internal("another is at it");
-        assert!(agreed.begin(&request("e/f", 7), false, || Err(refused.clone())).is_err());
+        assert!(agreed.begin(&request("e/f", 7), || Err(refused.clone())).is_err());
         assert_eq!(kept(&file), [("a/b".into(), Some(5), false), ("c/d".into(), Some(6), false)]);
         agreed.hold(JobHold { id: 2, held: true }, || Ok(())).expect("it is told");
         assert!(agreed.hold(JobHold { id: 1, held: true }, || Err(refused)).is_err());
@@ -185,10 +184,10 @@ mod tests {
         let next = Agreed::open(file.clone());
         // Other jobs have these numbers now.
         next.remove(2);
-        next.begin(&request("c/d", 3), false, || Ok(job(1))).expect("it begins");
+        next.begin(&request("c/d", 3), || Ok(job(1))).expect("it begins");
         assert_eq!(kept(&file), [("c/d".into(), Some(3), false)]);
         // A cancelled one is asked for again: its end does not take the new one along.
-        next.begin(&request("c/d", 2), false, || Ok(job(2))).expect("it begins");
+        next.begin(&request("c/d", 2), || Ok(job(2))).expect("it begins");
         next.remove(1);
         assert_eq!(kept(&file), [("c/d".into(), Some(2), false)]);
         let limit = DownloadLimit { bytes_per_second: Some(5) };

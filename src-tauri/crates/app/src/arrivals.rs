@@ -161,11 +161,13 @@ impl Download {
 /// Files whose content the catalogue knows for certain, and which are something else here, a sentence each. Authors may have
 /// published anew; a person should know.
 fn unlike_pinned(entry: &Entry, snapshot: &Snapshot) -> Vec<String> {
+    if entry.repo != snapshot.repository.as_str() {
+        return Vec::new();
+    }
     let unlike = |file: &&embedbar_hub::Entry| {
         let same_path = |pinned: &&PinnedFile| pinned.path == file.path.as_str();
-        let pinned = entry.files.iter().filter(|_| entry.repo == snapshot.repository.as_str()).find(same_path);
         // What git itself keeps has a digest of another kind, and a size.
-        pinned.is_some_and(|pinned| {
+        entry.files.iter().find(same_path).is_some_and(|pinned| {
             let digest = file.digest.to_string();
             pinned.bytes != file.size || digest.len() == pinned.sha256.len() && digest != pinned.sha256
         })

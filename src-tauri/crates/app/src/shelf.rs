@@ -126,7 +126,7 @@ impl App {
         };
         let name = checked_name(&name)?;
         let install = Box::new(Install { request: request.clone(), name, source, files, held });
-        let job = self.agreed.begin(&request, held, || self.jobs.install(Work::Install(install)))?;
+        let job = self.agreed.begin(&request, || self.jobs.install(Work::Install(install)))?;
         if job.held && !held {
             // It was paused, and now it is asked for.
             self.hold_job(JobHold { id: job.id, held: false })?;

@@ -303,34 +303,35 @@ impl Board {
 
     /// A job takes something else of the machine from now on.
     pub(crate) fn set_load(&self, id: u64, load: Load) {
-        self.retell(|entry| entry.job.id == id, |entry| entry.load = load);
+        self.change(id, |entry| entry.load = load);
     }
 
     /// Has one job wait, or lets it go on; refuses what cannot wait by itself.
     pub(crate) fn hold(&self, JobHold { id, held }: JobHold) -> Result<(), Failure> {
-        let kind =
-            self.lock().entries.iter().find(|entry| entry.job.id == id && !entry.is_over()).map(|it| it.job.kind);
-        match kind {
-            Some(JobKind::Install) => {
-                self.retell(|entry| entry.job.id == id, |entry| entry.job.held = held);
+        let told = self.change(id, |entry| match entry.job.kind {
+            _ if entry.is_over() => Err(unknown(id)),
+            JobKind::Install => {
+                entry.job.held = held;
                 Ok(())
             }
-            Some(_) => Err(Failure::new(FailureCode::InvalidRequest, format!("job {id} cannot be paused by itself"))
+            _ => Err(Failure::new(FailureCode::InvalidRequest, format!("job {id} cannot be paused by itself"))
                 .hint("Only installations can; pause all bulk work instead.")),
-            None => Err(unknown(id)),
-        }
+        });
+        told.unwrap_or_else(|| Err(unknown(id)))
     }
 
-    /// Changes one job, and tells it what it is to do now.
-    fn retell(&self, is_it: impl Fn(&Entry) -> bool, change: impl FnOnce(&mut Entry)) {
+    /// Changes one job, and tells it what it is to do now; `None` where there is none.
+    fn change<T>(&self, id: u64, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let mut registry = self.lock();
         let everywhere = registry.everywhere;
-        if let Some(entry) = registry.entries.iter_mut().find(|entry| is_it(entry)) {
-            change(entry);
+        let changed = registry.entries.iter_mut().find(|entry| entry.job.id == id).map(|entry| {
+            let changed = change(entry);
             entry.follow(entry.wanted(everywhere));
-        }
+            changed
+        });
         drop(registry);
         self.changed.notify_one();
+        changed
     }
 
     fn add<R>(

@@ -59,14 +59,6 @@ pub(crate) struct Install {
     pub(crate) held: bool,
 }
 
-/// What became of an installation's turn.
-enum Came {
-    /// It is installed; a line about it.
-    Installed(String),
-    /// A person holds it.
-    Held,
-}
-
 /// Where the files of a model are.
 pub(crate) enum Files {
     /// On this machine.
@@ -147,16 +139,12 @@ impl Line {
         let goes_on = self.board.begin(turn.id);
         match &turn.work {
             Work::Install(install) => {
-                let outcome = if goes_on { Some(bench.install(install).await) } else { None };
-                match outcome {
-                    Some(Ok(Came::Held)) => {
-                        self.board.put_back(turn.id);
-                        return Some(turn);
-                    }
-                    Some(Ok(Came::Installed(summary))) => self.close(turn.id, install, Some(Ok(summary))),
-                    Some(Err(failure)) => self.close(turn.id, install, Some(Err(failure))),
-                    None => self.close(turn.id, install, None),
+                let outcome = if goes_on { bench.install(install).await.transpose() } else { None };
+                if goes_on && outcome.is_none() {
+                    self.board.put_back(turn.id);
+                    return Some(turn);
                 }
+                self.close(turn.id, install, outcome);
             }
             Work::Verify(verify) if goes_on => {
                 let outcome = bench.verify(verify).await;
@@ -222,18 +210,19 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn install(&mut self, install: &Install) -> Result<Came, Failure> {
+    /// Installs it and says so in a line; nothing where a person holds it.
+    async fn install(&mut self, install: &Install) -> Result<Option<String>, Failure> {
         let scratch = self.workshop.scratch.join(self.id.to_string());
         let fetched = match &install.files {
             Files::Here(_) => None,
             Files::Hub(client, download) => match self.fetch(client, download).await? {
                 Some(folder) => Some(folder),
-                None => return Ok(Came::Held),
+                None => return Ok(None),
             },
         };
         // It may have been paused as the download ended: going on from there fetches nothing.
         if *self.wishes.borrow() == Wish::Wait(Reason::Held) {
-            return Ok(Came::Held);
+            return Ok(None);
         }
         // From here on a model is opened, which takes memory.
         self.board.set_load(self.id, Load::Heavy);
@@ -309,7 +298,7 @@ impl Bench<'_> {
         // As the list of models has it.
         let target = embedbar_store::model_in(&place).unwrap_or(place).display().to_string();
         self.board.edit(self.id, |entry| entry.job.target = Some(target));
-        Ok(Came::Installed(summary(&card, placed)))
+        Ok(Some(summary(&card, placed)))
     }
 
     async fn verify(&mut self, verify: &Verify) -> Result<String, Failure> {
